@@ -1,0 +1,34 @@
+# Set-up, the main job and the tests. Each target is one command that also works by hand.
+.DEFAULT_GOAL := help
+.PHONY: help venv train test lint clean
+
+# The first of these that is a Python this project supports; `make PYTHON=/path/to/python` overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+help:  ## show this list
+	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY)  ## create .venv and install the project into it (nothing to do when up to date)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found; name one with make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(READY)
+
+train: $(READY)  ## train Net3 on MNIST for 15 epochs and print the verdict
+	$(BIN)/python -m mnist_lightning model=net3 trainer.max_epochs=15
+
+test: $(READY)  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style (ruff) and types (mypy)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+clean:  ## remove .venv and caches (outputs/ and data/ stay)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,77 @@
+"""`python -m mnist_lightning`: composes the configuration, runs it, and ends with the status the run deserves.
+
+Exit status: 0 passed; 3 the gate was missed; 1 an error; 2 a bad command line or configuration; 130 Ctrl-C; 143 SIGTERM.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
+from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK, Refused, catch_signals, complain, explain
+
+log = logging.getLogger(__name__)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
+def job(cfg: DictConfig) -> int:
+    """One run; returns its exit status and raises nothing but a stop by signal, so that a sweep goes on."""
+    # torch and lightning take seconds to import: --help and a bad value must not wait for them.
+    from mnist_lightning.gate import GateError
+    from mnist_lightning.train import run
+
+    try:
+        run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    except GateError:
+        return GATE_MISSED  # the verdict has said why
+    except ConfigError as error:
+        complain(str(error))
+        return BAD_CONFIG
+    except Exception as error:
+        log.info("the run ended with an error", exc_info=True)  # the file alone: the terminal gets one line
+        complain(f"{type(error).__name__}: {one_line(error)} (traceback in {HydraConfig.get().runtime.output_dir}/run.log)")
+        return FAILED
+    return OK
+
+
+def main() -> None:
+    """Runs the command line, with one clear line for whatever Hydra refuses."""
+    catch_signals()
+    register_resolvers()
+    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print with a stack trace and status 1
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    try:
+        job()
+    except Refused as refusal:
+        complain(explain(refusal.error, overrides))
+        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        complain(explain(error, overrides))
+        sys.exit(BAD_CONFIG)
+    except (OSError, ValueError) as error:
+        if wants_traceback:
+            raise
+        # logging wraps what it met when it could not open run.log.
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        if isinstance(cause, OSError):
+            complain(
+                f"the output directory cannot be written: {one_line(cause)}; name another with hydra.run.dir=DIR "
+                "or hydra.sweep.dir=DIR"
+            )
+            sys.exit(FAILED)
+        complain(one_line(error))  # flags of Hydra's that do not go together
+        sys.exit(BAD_CONFIG)
+
+
+if __name__ == "__main__":
+    main()

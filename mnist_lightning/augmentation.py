@@ -1,0 +1,148 @@
+"""Augmentation of whole batches on their own device, every image with its own random parameters.
+
+Each class maps float images `(N, 1, H, W)` in [0, 255] to the same shape, range and device, and is applied to training
+batches only, before normalisation. Angles are in degrees; positive rotations turn counter-clockwise, as in torchvision.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _uniform(low: float, high: float, like: Tensor) -> Tensor:
+    """Draws one number per image, uniform in [low, high): `(N,)` on the images' device."""
+    return torch.empty(len(like), device=like.device).uniform_(low, high)
+
+
+def affine(
+    images: Tensor,
+    angle_deg: Tensor,
+    shift_px: Tensor,
+    scale: Tensor,
+    shear_deg: Tensor,
+    *,
+    fill: float = 0.0,
+    interpolation: str = "bilinear",
+) -> Tensor:
+    """Applies to each image its own affine map about the image centre: shear, then scale and rotation, then translation.
+
+    Args:
+        images: `(N, C, H, W)`.
+        angle_deg: `(N,)`, counter-clockwise.
+        shift_px: `(N, 2)`, right and down, in pixels.
+        scale: `(N,)`, above 0.
+        shear_deg: `(N,)`, parallel to the x axis.
+        fill: Value outside the image.
+        interpolation: "bilinear" or "nearest".
+
+    Source: the map of torchvision's `RandomAffine` (transforms.functional.affine), whose rotation angle is clockwise.
+    """
+    height, width = images.shape[-2:]
+    angle, shear = torch.deg2rad(angle_deg), torch.deg2rad(shear_deg)
+    cos, sin, slope = torch.cos(angle), torch.sin(angle), torch.tan(shear)
+    # The y axis points down, so a counter-clockwise turn is R = [[cos, sin], [-sin, cos]]; the shear is S = [[1, -slope],
+    # [0, 1]]. grid_sample asks where each output pixel comes from, (scale · R · S)⁻¹ = S⁻¹ · Rᵀ / scale, applied to the
+    # output position less the shift.
+    inverse = torch.stack(
+        [
+            torch.stack([cos + slope * sin, slope * cos - sin], dim=-1),
+            torch.stack([sin, cos], dim=-1),
+        ],
+        dim=-2,
+    )  # (N, 2, 2)
+    inverse = inverse / scale[:, None, None]
+    offset = -(inverse @ shift_px[:, :, None])  # (N, 2, 1), in pixels
+    # affine_grid works in units of half a side: x in [-1, 1] spans the width, y the height.
+    half = images.new_tensor([width / 2, height / 2])
+    theta = torch.cat([inverse * half[None, None, :] / half[None, :, None], offset / half[None, :, None]], dim=-1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    # Sampling what exceeds the fill lets the zeros outside the image stand for the fill.
+    return F.grid_sample(images - fill, grid, mode=interpolation, align_corners=False) + fill
+
+
+class Affine:
+    """Random rotation, translation, scale and shear.
+
+    Args:
+        degrees: Rotation, uniform in [-degrees, degrees].
+        translate: Shift along each axis, uniform in ± this fraction of the side.
+        scale: Lowest and highest scale factor.
+        shear: Shear parallel to the x axis in degrees, uniform in [-shear, shear].
+        fill: Grey value outside the image, in [0, 255].
+        interpolation: "bilinear" or "nearest".
+    """
+
+    def __init__(
+        self,
+        degrees: float,
+        translate: float = 0.0,
+        scale: Sequence[float] = (1.0, 1.0),
+        shear: float = 0.0,
+        fill: float = 0.0,
+        interpolation: str = "bilinear",
+    ) -> None:
+        self.degrees = degrees
+        self.translate = translate
+        self.scale = scale
+        self.shear = shear
+        self.fill = fill
+        self.interpolation = interpolation
+
+    def __call__(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        return affine(
+            images,
+            angle_deg=_uniform(-self.degrees, self.degrees, images),
+            shift_px=torch.stack(
+                [
+                    _uniform(-self.translate * width, self.translate * width, images),
+                    _uniform(-self.translate * height, self.translate * height, images),
+                ],
+                dim=-1,
+            ),
+            scale=_uniform(self.scale[0], self.scale[1], images),
+            shear_deg=_uniform(-self.shear, self.shear, images),
+            fill=self.fill,
+            interpolation=self.interpolation,
+        )
+
+
+class Rotation(Affine):
+    """Random rotation about the image centre, uniform in [-degrees, degrees]; see `Affine` for the arguments."""
+
+    def __init__(self, degrees: float, fill: float = 0.0, interpolation: str = "bilinear") -> None:
+        super().__init__(degrees, fill=fill, interpolation=interpolation)
+
+
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiplies each image by its factor `(N,)`, cut to whole grey values in [0, 255] as PIL does."""
+    return (images * factor[:, None, None, None]).clamp_(0, 255).floor_()
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blends each image with its own mean grey by its factor `(N,)`, cut to whole grey values as PIL does."""
+    # PIL's ImageEnhance.Contrast rounds the mean to a whole grey value first.
+    mean = (images.mean(dim=(1, 2, 3), keepdim=True) + 0.5).floor_()
+    return (mean + factor[:, None, None, None] * (images - mean)).clamp_(0, 255).floor_()
+
+
+class Published:
+    """The augmentation of the study's experiment 3: brightness, then contrast, then rotation, nearest neighbour, black fill.
+
+    Args:
+        brightness: Factor uniform in [1 - brightness, 1 + brightness].
+        contrast: Factor uniform in [1 - contrast, 1 + contrast].
+        degrees: Rotation, uniform in [-degrees, degrees].
+    """
+
+    def __init__(self, brightness: float = 0.4, contrast: float = 0.4, degrees: float = 5.0) -> None:
+        self.brightness = brightness
+        self.contrast = contrast
+        self.rotation = Rotation(degrees, interpolation="nearest")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        images = adjust_brightness(images, _uniform(1 - self.brightness, 1 + self.brightness, images))
+        images = adjust_contrast(images, _uniform(1 - self.contrast, 1 + self.contrast, images))
+        return self.rotation(images)

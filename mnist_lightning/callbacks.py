@@ -1,0 +1,65 @@
+"""What a run shows and writes while it trains: a line and a CSV row per epoch."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from tqdm import tqdm
+
+
+class EpochTable(L.Callback):
+    """Prints a line per epoch and appends a row to `metrics.csv`: an epoch that finished is on disk before the next starts.
+
+    Columns: epoch (from 1), step (optimizer steps so far), loss and accuracy of training and evaluation, lr (after the
+    epoch's last step), seconds (wall time of the epoch with its evaluation). Accuracies are fractions.
+
+    Args:
+        path: The CSV file; must not exist yet.
+        max_epochs: For the printed line.
+    """
+
+    def __init__(self, path: Path, max_epochs: int) -> None:
+        self.path = path
+        self.max_epochs = max_epochs
+        self.columns: list[str] = []
+        self.started_s = 0.0
+        self.evaluated: dict[str, float] = {}  # of this epoch: callback_metrics would repeat an earlier epoch's
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
+        metrics = ["train/loss", "train/acc", f"{split}/loss", f"{split}/acc"]
+        self.columns = ["epoch", "step", *metrics, "lr", "seconds"]
+        with self.path.open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(self.columns)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.started_s = time.monotonic()
+        self.evaluated = {}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.evaluated = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row: dict[str, Any] = self.evaluated | {
+            **{name: float(trainer.callback_metrics[name]) for name in self.columns if name.startswith("train/")},
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(time.monotonic() - self.started_s, 3),
+        }
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+        for logger in trainer.loggers:
+            logger.log_metrics({"lr": row["lr"], "seconds": row["seconds"]}, step=trainer.global_step)
+        tqdm.write(self._line(row))  # above the progress bar, where there is one
+
+    def _line(self, row: dict[str, Any]) -> str:
+        width = len(str(self.max_epochs))
+        text = f"epoch {row['epoch']:{width}}/{self.max_epochs}"
+        for split in dict.fromkeys(name.split("/")[0] for name in self.columns if "/" in name):
+            loss, accuracy = row.get(f"{split}/loss"), row.get(f"{split}/acc")
+            if loss is not None and accuracy is not None:
+                text += f"  {split} loss {loss:.4f} acc {100 * accuracy:.2f} %"
+        return f"{text}  lr {row['lr']:.5f}  {row['seconds']:.1f} s"

@@ -1,0 +1,82 @@
+"""The LightningModule around any network: loss, accuracy, optimizer and schedule; no paths, no pass/fail rules."""
+
+from collections.abc import Callable, Iterable
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassAccuracy
+
+from mnist_lightning.data import NUM_CLASSES, Batch
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite: nothing learned after that step would mean anything."""
+
+
+class LitClassifier(L.LightningModule):
+    """Cross-entropy classification of digit images.
+
+    Args:
+        net: Maps images `(N, 1, 28, 28)` to logits `(N, 10)`.
+        optimizer: Builds the optimizer from the network's parameters.
+        scheduler: Builds the schedule from the optimizer and the number of steps of the run; stepped per batch.
+        epoch_split: Name under which each epoch's evaluation is logged: "test" when it runs on the test images, "val" when
+            on a hold-out. A test accuracy is never called a validation accuracy here.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        epoch_split: str,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.epoch_split = epoch_split
+        # micro: the share of images classified right, whatever their class.
+        self.metrics = nn.ModuleDict(
+            {f"{s}/acc": MulticlassAccuracy(NUM_CLASSES, average="micro") for s in {"train", epoch_split, "test"}}
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits `(N, 10)`, no softmax, of normalised images `(N, 1, 28, 28)`."""
+        return self.net(images)
+
+    def _step(self, batch: Batch, split: str) -> Tensor:
+        """Loss of one batch; loss and accuracy are logged as means over the epoch's images."""
+        images, targets = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, targets)
+        accuracy = self.metrics[f"{split}/acc"]
+        accuracy(logits, targets)
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self._step(batch, "train")
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the training loss is {loss.item()} at epoch {self.current_epoch + 1}, step {batch_idx + 1} "
+                f"(step {self.global_step + 1} of the run); lower optimizer.lr or look at the data"
+            )
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, self.epoch_split)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.net.parameters())
+        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

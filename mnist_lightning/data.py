@@ -1,0 +1,221 @@
+"""The data modules: MNIST with its official split, and drawn digits in its place; train-only augmentation; whole-batch loaders.
+
+Shape letters: N images, side 28. Images are uint8 `(N, 28, 28)` in memory and float32 `(N, 1, 28, 28)`, normalised, on the
+device; labels are int64 `(N,)`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from mnist_lightning import digits, mnist
+
+# Mean and standard deviation of the 60,000 training images in [0, 1].
+MEAN, STD = 0.1307, 0.3081
+NUM_CLASSES = 10
+
+Batch = tuple[Tensor, Tensor]
+
+
+class InMemoryImages(Dataset[Batch]):
+    """Images and labels as two tensors; a DataLoader reads a whole batch with one indexing operation.
+
+    The loader must be given `collate_fn=whole_batch`, since what `__getitems__` returns is collated already.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Called by torch's fetcher with all indices of a batch, in place of one `__getitem__` per image."""
+        chosen = torch.tensor(indices)
+        return self.images[chosen], self.labels[chosen]
+
+
+def whole_batch(batch: Batch) -> Batch:
+    """Collates nothing: `InMemoryImages` hands over finished batches."""
+    return batch
+
+
+def balanced_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Splits indices into training and hold-out, the hold-out drawn at random with equally many images of each class.
+
+    Args:
+        labels: `(N,)`, classes 0 … 9.
+        num_val: Images to hold out; where it is no multiple of ten, the first classes give one image more.
+        seed: Of the draw alone: it does not touch the global generator.
+
+    Returns:
+        Indices of the training and of the hold-out images, each in ascending order.
+
+    Raises:
+        ValueError: A class would have no image left to train on.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for digit in range(NUM_CLASSES):
+        members = (labels == digit).nonzero().squeeze(1)
+        num_held_out = num_val // NUM_CLASSES + (digit < num_val % NUM_CLASSES)
+        if num_held_out >= len(members) and num_val > 0:
+            raise ValueError(f"holding out {num_held_out} images of digit {digit} leaves none of {len(members)} to train on")
+        held_out[members[torch.randperm(len(members), generator=generator)[:num_held_out]]] = True
+    return (~held_out).nonzero().squeeze(1), held_out.nonzero().squeeze(1)
+
+
+class DigitsDataModule(L.LightningDataModule):
+    """Digit images held in memory, augmented and normalised a batch at a time on the batch's device.
+
+    Without a hold-out the network trains on all training images and each epoch is evaluated on the test images, as
+    published; with one, each epoch is evaluated on the hold-out and the test images wait for `trainer.test`.
+
+    Args:
+        batch_size: Images per training step.
+        eval_batch_size: Images per evaluation step.
+        val_images: Training images to hold out, class-balanced.
+        num_workers: Worker processes of the loaders; 0 is fastest for tensors in memory.
+        seed: Of the hold-out and of the order of the training images.
+        augmentation: Maps float images `(N, 1, 28, 28)` in [0, 255] to the same; applied to training batches only.
+    """
+
+    name: str
+    """What the verdict calls the data; the accuracy target is judged on MNIST alone."""
+
+    def __init__(
+        self,
+        batch_size: int,
+        eval_batch_size: int,
+        val_images: int,
+        num_workers: int,
+        seed: int,
+        augmentation: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_images = val_images
+        self.num_workers = num_workers
+        self.seed = seed
+        self.augmentation = augmentation
+        self._splits: dict[str, InMemoryImages] = {}
+
+    @property
+    def epoch_split(self) -> str:
+        """The images that each epoch is evaluated on: "test" as published, or "val" with a hold-out."""
+        return "val" if self.val_images else "test"
+
+    def load(self) -> dict[str, Batch]:
+        """Reads or draws "train" and "test": uint8 images `(N, 28, 28)` and int64 labels `(N,)`."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        if self._splits:  # fit, then test: read once
+            return
+        data = self.load()
+        images, labels = data["train"]
+        train, val = balanced_split(labels, self.val_images, self.seed)
+        self._splits = {
+            "train": InMemoryImages(images[train], labels[train]),
+            "val": InMemoryImages(images[val], labels[val]),
+            "test": InMemoryImages(*data["test"]),
+        }
+
+    def num_images(self, split: str) -> int:
+        """Images in "train", "val" or "test"; known after `setup`."""
+        return len(self._splits[split])
+
+    def _loader(self, split: str, batch_size: int, **options: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            self._splits[split],
+            batch_size=batch_size,
+            collate_fn=whole_batch,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            **options,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        dataset = self._splits["train"]
+        # Its order depends on seed and epoch alone (Lightning calls set_epoch), and it serves one process or many.
+        sampler: DistributedSampler[Batch] = DistributedSampler(
+            dataset,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            shuffle=True,
+            seed=self.seed,
+        )
+        return self._loader("train", self.batch_size, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.epoch_split, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test", self.eval_batch_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images, labels = batch
+        images = images[:, None].float()  # (N, 28, 28) uint8 -> (N, 1, 28, 28)
+        if self.trainer is not None and self.trainer.training:
+            images = self.augmentation(images)
+        return normalize(images), labels
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Maps grey values in [0, 255] to zero mean and unit variance over MNIST's training images."""
+    return (images / 255 - MEAN) / STD
+
+
+class MNISTDataModule(DigitsDataModule):
+    """MNIST: 60,000 training and 10,000 test images, split as published.
+
+    Args:
+        root: First folder to look in for the four files, and the folder to download to.
+        places: Other folders to look in before downloading.
+        mirrors: Base addresses to download from, in order.
+        **loading: As `DigitsDataModule`.
+    """
+
+    name = "MNIST"
+
+    def __init__(self, root: str, places: Sequence[str], mirrors: Sequence[str], **loading: Any) -> None:
+        super().__init__(**loading)
+        self.root = root
+        self.places = places
+        self.mirrors = mirrors
+
+    def prepare_data(self) -> None:
+        mnist.locate(self.root, self.places, self.mirrors)  # downloads once per machine, before any process reads
+
+    def load(self) -> dict[str, Batch]:
+        return mnist.load(self.root, self.places, self.mirrors)
+
+
+class SyntheticDataModule(DigitsDataModule):
+    """Digits that the project draws itself, in MNIST's format; needs neither files nor network.
+
+    Args:
+        train_images: Training images to draw.
+        test_images: Test images to draw, from another seed.
+        **loading: As `DigitsDataModule`.
+    """
+
+    name = "synthetic"
+
+    def __init__(self, train_images: int, test_images: int, **loading: Any) -> None:
+        super().__init__(**loading)
+        self.train_images = train_images
+        self.test_images = test_images
+
+    def load(self) -> dict[str, Batch]:
+        # Fixed seeds: the digits are a data set; `seed` varies what is trained on it, not the set itself.
+        return {"train": digits.draw(self.train_images, seed=1), "test": digits.draw(self.test_images, seed=2)}

@@ -1,0 +1,191 @@
+"""How a launch begins and ends: every job's configuration is checked before any runs, and the exit status sums them up.
+
+Hydra calls `Study` (conf/hydra/callbacks). Hydra turns an exception in a callback into a warning, so `Study` speaks by
+SystemExit. Imports neither torch nor lightning.
+"""
+
+import difflib
+import json
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_lightning.config import CONF_DIR, ConfigError, check, one_line
+
+OK, FAILED, BAD_CONFIG, GATE_MISSED = 0, 1, 2, 3
+SEVERITY = (OK, GATE_MISSED, BAD_CONFIG, FAILED)  # from best to worst
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C or SIGTERM: ends the process with 128 + the signal's number, through every `except Exception`."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.name = signal.Signals(signum).name
+
+    def __str__(self) -> str:
+        return f"stopped by {self.name}"
+
+
+def catch_signals() -> None:
+    """Lets the first Ctrl-C or SIGTERM end the run in order; a second one ends it at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        raise Interrupted(signum)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+class Refused(SystemExit):
+    """The configuration was refused before anything ran."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(BAD_CONFIG)
+        self.error = error
+
+
+class Study(Callback):
+    """Hydra's hooks around a single run and a sweep."""
+
+    num_jobs = 0
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            check(_without_hydra(config))
+        except ConfigError as error:
+            raise Refused(error) from None
+
+    def on_run_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        raise SystemExit(job_return.return_value)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            if Path(config.hydra.sweep.dir, "multirun.yaml").exists():
+                raise ConfigError(
+                    f"hydra.sweep.dir={config.hydra.sweep.dir}: the directory holds a sweep already; name another or remove it"
+                )
+            self.num_jobs = _check_sweep(config)
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+            raise Refused(error) from None
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep_dir = Path(config.hydra.sweep.dir)
+        verdicts = {path.parent: json.loads(path.read_text("utf-8")) for path in sorted(sweep_dir.rglob("verdict.json"))}
+        for directory, verdict in verdicts.items():
+            accuracy = verdict["accuracy"]
+            measured = "not measured" if accuracy is None else f"{100 * accuracy:.2f} %"
+            print(f"[sweep] {verdict['status']:7} {measured:>12}  {directory.relative_to(sweep_dir)}")
+        statuses = [int(verdict["exit_status"]) for verdict in verdicts.values()]
+        statuses += [FAILED] * (self.num_jobs - len(verdicts))  # a job without a verdict did not get that far
+        print(f"[sweep] {len(verdicts)} of {self.num_jobs} jobs left a verdict; outputs {sweep_dir}", flush=True)
+        raise SystemExit(max(statuses, key=SEVERITY.index, default=OK))
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    cfg = config.copy()
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return cfg
+
+
+def _check_sweep(config: DictConfig) -> int:
+    """Composes and checks every job of a sweep; returns how many there are.
+
+    Raises:
+        ConfigError: With the lines of all jobs, each once.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(config.hydra.overrides.task))
+    [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    lines: dict[str, None] = {}
+    for job in jobs:
+        try:
+            check(_without_hydra(loader.load_sweep_config(config, list(job))))
+        except ConfigError as error:
+            lines |= dict.fromkeys(str(error).splitlines())
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return len(jobs)
+
+
+# --- what Hydra says, as one line ---------------------------------------------------------------------------------------
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """A configuration error as lines a user can act on: what was typed, the rule, the way out.
+
+    Args:
+        error: From Hydra, OmegaConf or `check`.
+        overrides: The command line, to quote from.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={choice}: there is no such choice; {group} must be one of {', '.join(error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
+    match = re.match(r"Could not (?:override|append to config\.) '?([^'\s]+)'", str(error))
+    if match:
+        return _no_such_key(match[1], overrides)
+    return one_line(error) if not isinstance(error, ConfigError) else str(error)
+
+
+def _no_such_key(key: str, overrides: Sequence[str]) -> str:
+    """Says which keys there are in place of the one that is not."""
+    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
+    groups = [o for o in overrides if o.split("=")[0] in _groups()]
+    known = _keys(groups)
+    parent, _, name = key.rpartition(".")
+    siblings = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent)
+    line = f"{typed}: there is no key {key}; "
+    if parent and siblings:
+        line += f"{parent} has {', '.join(siblings)}"
+    else:
+        line += f"there are {', '.join(sorted({k.split('.')[0] for k in known}))}"
+    close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(name, siblings, n=1)
+    return f"{line} (did you mean {close[0]}?)" if close else line
+
+
+def _groups() -> set[str]:
+    return {path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra"}
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    """Dotted keys of the configuration with these choices of groups, or of the default one where they do not compose."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            cfg = compose("config", overrides=list(overrides))
+        except HydraException:
+            cfg = compose("config")
+
+    def walk(node: DictConfig, prefix: str) -> list[str]:
+        keys = []
+        for key in node:
+            keys.append(f"{prefix}{key}")
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                keys += walk(child, f"{prefix}{key}.")
+        return keys
+
+    return [key for key in walk(cfg, "") if not key.rpartition(".")[2].startswith("_")]
+
+
+def complain(lines: str) -> None:
+    """Prints an error, a line each, to standard error."""
+    for line in lines.splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,200 @@
+"""One run from configuration to verdict: seed, build, fit, test, judge."""
+
+import inspect
+import logging
+import platform
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_lightning.callbacks import EpochTable
+from mnist_lightning.classifier import LitClassifier
+from mnist_lightning.config import ConfigError, check, one_line
+from mnist_lightning.gate import Gate, GateError
+from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
+
+log = logging.getLogger(__name__)
+
+VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+# True of this project and of no use to its users.
+SILENCED = (
+    r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
+    r".*number of training batches .* is smaller than the logging interval.*",  # nothing is logged per step
+    r".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own directory
+)
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard events in the run's own directory, which then names the run; the configuration lies beside them."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, name="", version="", default_hp_metric=False)
+
+    def save(self) -> None:
+        """Writes no hparams.yaml: config.yaml says the same."""
+
+
+def run(cfg: DictConfig, output_dir: Path) -> Verdict:
+    """Trains, evaluates and judges, and leaves config, metrics, checkpoints, events and verdict in the directory.
+
+    Args:
+        cfg: Composed from `conf/config.yaml`, without its `hydra` node.
+        output_dir: The run's own directory; one that holds a run already is refused.
+
+    Returns:
+        The verdict, as `verdict.json` has it.
+
+    Raises:
+        ConfigError: A value breaks a rule; nothing was trained.
+        GateError: The contract under `gate` was broken and `gate.on_miss` is "fail".
+        NonFiniteLossError, MNISTNotFoundError, MNISTFileError, OSError: As their names say.
+    """
+    check(cfg)
+    for message in SILENCED:
+        warnings.filterwarnings("ignore", message=message)
+    claim(output_dir, cfg)
+    model_name = str(cfg.model._target_).rsplit(".", 1)[-1].lower()
+    gate = Gate(**cfg.gate, model=model_name)
+    stopped, why = None, ""
+    try:
+        _fit_and_test(cfg, output_dir, gate)
+    except GateError:
+        raise
+    except Exception as error:
+        stopped, why = ERROR, f"{type(error).__name__}: {one_line(error)}"
+        raise
+    except BaseException as interruption:  # Ctrl-C or SIGTERM
+        stopped, why = INTERRUPTED, one_line(interruption)
+        raise
+    finally:
+        verdict = gate.verdict(cfg.seed, stopped, why)
+        verdict.exit_status = exit_status(sys.exc_info()[1])
+        verdict.versions = versions()
+        verdict.write(output_dir / "verdict.json")
+        if stopped != ERROR:
+            print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
+    return verdict
+
+
+def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    net = _build(cfg, "model")
+    optimizer, scheduler = _build(cfg, "optimizer"), _build(cfg, "scheduler")
+    _try(cfg, "optimizer", lambda: optimizer(net.parameters()))  # a bad argument is found before any data is read
+    data = _build(cfg, "data", seed=cfg.seed, augmentation=_build(cfg, "augmentation"))
+    classifier = LitClassifier(net, optimizer, scheduler, data.epoch_split)
+
+    best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
+    last = _checkpoint(output_dir, "last", monitor=None)
+    callbacks: list[Callback] = [gate, EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs), best, last]
+    show_progress = sys.stderr.isatty()
+    if show_progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=20, leave=False))
+    trainer = _build(
+        cfg,
+        "trainer",
+        callbacks=callbacks,
+        logger=Events(output_dir),
+        default_root_dir=output_dir,
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(classifier, datamodule=data)
+    if data.val_images:
+        # The one look at the test set, by the weights that the hold-out chose or by the last ones.
+        chosen = best if gate.rule == "selected" else last
+        trainer.test(classifier, datamodule=data, ckpt_path=chosen.best_model_path, verbose=False, weights_only=True)
+
+
+def _checkpoint(output_dir: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    """`NAME.ckpt`, rewritten at the end of every epoch, or of every epoch that is the best so far."""
+    return ModelCheckpoint(output_dir, filename=name, monitor=monitor, mode="max", enable_version_counter=False)
+
+
+def claim(output_dir: Path, cfg: DictConfig) -> None:
+    """Makes the directory this run's own by creating `config.yaml`, the resolved configuration, in it.
+
+    Raises:
+        ConfigError: Another run has claimed it.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with (output_dir / "config.yaml").open("x", encoding="utf-8") as file:
+            file.write(OmegaConf.to_yaml(cfg, resolve=True))
+    except FileExistsError:
+        raise ConfigError(
+            f"{output_dir}: the directory holds a run already (config.yaml); "
+            "name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR, or remove it"
+        ) from None
+
+
+def exit_status(error: BaseException | None) -> int:
+    """The exit status a run's end stands for: 0, 3 for a missed gate, 2 for a bad configuration, 1 for an error."""
+    if error is None:
+        return 0
+    if isinstance(error, GateError):
+        return 3
+    if isinstance(error, ConfigError):
+        return 2
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 1
+
+
+def _build(cfg: DictConfig, group: str, **more: Any) -> Any:
+    """Instantiates a group's `_target_`; lists and mappings arrive as plain Python."""
+    node = cfg[group]
+    if not node.get("_partial_", False):
+        _check_arguments(node, group)
+    return _try(cfg, group, lambda: instantiate(node, **more, _convert_="all"))
+
+
+def _check_arguments(node: DictConfig, group: str) -> None:
+    """Refuses an argument that the target does not take (one added with +), by name."""
+    target = get_class(node._target_)
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in node:
+        if not str(key).startswith("_") and key not in parameters:
+            raise ConfigError(f"{group}.{key}: {target.__name__} takes no such argument; it takes {', '.join(parameters)}")
+
+
+def _try(cfg: DictConfig, group: str, build: Any) -> Any:
+    """Builds something from a group; what its constructor refuses is a bad configuration."""
+    try:
+        return build()
+    except (InstantiationException, TypeError, ValueError, ImportError) as error:
+        cause = error.__cause__ or error
+        given = {key: value for key, value in cfg[group].items() if not str(key).startswith("_")}
+        raise ConfigError(f"{group}={given}: {cfg[group]._target_} refuses it: {one_line(cause)}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, with the project's git revision where it runs from a checkout."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout without an install
+            continue
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if git.returncode == 0:
+        found["git"] = git.stdout.strip()
+    return found

@@ -1,0 +1,120 @@
+"""The verdict of a run: what was asked, what was reached, how sure that is; as JSON and as the text a user reads."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Two-sided 95 % of a normal distribution.
+Z95 = 1.959963984540054
+
+PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
+
+
+def wilson_interval(correct: float, total: int, z: float = Z95) -> tuple[float, float]:
+    """Interval that covers the true rate of a binomial with the confidence of `z`.
+
+    Source: Wilson, 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+    """
+    rate = correct / total
+    centre = rate + z * z / (2 * total)
+    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage with the two decimals that 10,000 images resolve."""
+    return "not measured" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+@dataclass
+class Verdict:
+    """Everything a run is judged by; `verdict.json` holds these fields. Accuracies are fractions in [0, 1]."""
+
+    status: str
+    """"passed", "missed", "error" (crashed) or "interrupted"; the last two judge nothing."""
+    passed: bool
+    reasons: list[str]
+    """Why it did not pass; empty when it did."""
+    rule: str
+    accuracy: float | None
+    """Test accuracy under the rule: what is compared with `min_accuracy`."""
+    best_accuracy: float | None
+    best_epoch: int | None
+    """Counted from 1. Best and last are of the images each epoch was evaluated on: see `epoch_split`."""
+    last_accuracy: float | None
+    epoch_split: str
+    """"test", or "val" with a hold-out."""
+    interval_95: tuple[float, float] | None
+    """Wilson interval of `accuracy` on `test_images` images."""
+    test_images: int | None
+    selected_on_test: bool
+    """Whether the epoch was chosen by looking at the test set."""
+    accuracy_judged: bool
+    """False on data other than MNIST."""
+    params: int | None
+    max_params: int
+    min_accuracy: float
+    within_epochs: int
+    on_miss: str
+    model: str
+    seed: int
+    dataset: str
+    epochs: int
+    """Epochs finished."""
+    seconds: float
+    """Wall time of training and evaluation."""
+    exit_status: int = 1
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Writes `verdict.json`, complete or not at all: to a temporary file first, then renamed."""
+        part = path.with_suffix(".json.part")
+        part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+
+    def text(self) -> str:
+        """The verdict in a few lines for the terminal."""
+        head = {PASSED: "PASSED", MISSED: "MISSED", ERROR: "FAILED", INTERRUPTED: "INTERRUPTED"}[self.status]
+        lines = [f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {self.epochs} epochs, {self.seconds:.0f} s"]
+        lines += [f"  reason      {reason}" for reason in self.reasons]
+        lines.append(f"  accuracy    {self._accuracy_text()}")
+        evaluated = "test" if self.epoch_split == "test" else "hold-out"
+        if self.best_epoch is not None:
+            lines.append(
+                f"  epochs      best {evaluated} accuracy {percent(self.best_accuracy)} (epoch {self.best_epoch}), "
+                f"last {percent(self.last_accuracy)} (epoch {self.epochs})"
+            )
+        if self.params is not None:
+            left = self.max_params - 1 - self.params
+            room = f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"
+            lines.append(f"  parameters  {self.params:,}, budget fewer than {self.max_params:,}: {room}")
+        if self.accuracy is not None:
+            lines.append(f"  test set    {self._selection_text()}")
+        return "\n".join(lines)
+
+    def _accuracy_text(self) -> str:
+        if self.accuracy is None:
+            return "not measured"
+        text = f"{percent(self.accuracy)} test accuracy by the rule {self.rule!r}"
+        if self.interval_95 is not None:
+            low, high = self.interval_95
+            text += f", 95 % interval {100 * low:.2f} to {100 * high:.2f} % on {self.test_images:,} images"
+        if not self.accuracy_judged:
+            return f"{text}; not judged: the target of {percent(self.min_accuracy)} is for MNIST, not for {self.dataset} data"
+        return f"{text}; target {percent(self.min_accuracy)} within {self.within_epochs} epochs"
+
+    def _selection_text(self) -> str:
+        if self.selected_on_test:
+            return "measured after every epoch and used to select the epoch: the accuracy is optimistic"
+        if self.epoch_split == "test":
+            return "measured after every epoch, not used to select anything"
+        return "measured once, at the end; not used to select anything"
+
+
+def exit_status_of(verdict: dict[str, Any]) -> int:
+    """The exit status a `verdict.json` records, or 1 where it records none."""
+    status = verdict.get("exit_status")
+    return status if isinstance(status, int) else 1

@@ -58,7 +58,7 @@ class LitClassifier(L.LightningModule):
         accuracy = self.metrics[f"{split}/acc"]
         accuracy(logits, targets)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
-        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)  # type: ignore[arg-type]  # a Metric
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

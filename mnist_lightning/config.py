@@ -4,12 +4,15 @@ Imports neither torch nor lightning: `--help` and a bad value answer at once.
 """
 
 import hashlib
+import inspect
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,7 +68,7 @@ class _Model(_Open):
     channels: Annotated[
         list[Annotated[int, _rule("an integer of at least 1", 8, ge=1)]],
         _rule("a list of channel widths", [8, 16, 8, 12, 16, 20, 16], min_length=1),
-    ] = [1]  # noqa: RUF012 - a default of pydantic's, copied per instance
+    ] = [1]
 
 
 class _Optimizer(_Open):
@@ -76,7 +79,7 @@ class _Optimizer(_Open):
     betas: Annotated[
         list[Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)]],
         _rule("a list of two numbers", [0.9, 0.999], min_length=2, max_length=2),
-    ] = [0.9, 0.999]  # noqa: RUF012
+    ] = [0.9, 0.999]
 
 
 class _Scheduler(_Open):
@@ -91,7 +94,7 @@ class _Augmentation(_Open):
     scale: Annotated[
         list[Annotated[float, _number("a finite number above 0", 0.9, gt=0)]],
         _rule("a list of the lowest and the highest factor", [0.9, 1.1], min_length=2, max_length=2),
-    ] = [1, 1]  # noqa: RUF012
+    ] = [1, 1]
     shear: Annotated[float, _number("a number of degrees, at least 0 and below 90", 8, ge=0, lt=90)] = 0
     fill: Fill = 0
     interpolation: Interpolation = "bilinear"
@@ -113,8 +116,8 @@ class _Data(_Open):
     ]
     num_workers: Annotated[int, _rule("an integer of at least 0", 0, ge=0)]
     root: Annotated[str, _rule("a folder", "data", min_length=1)] = "data"
-    places: Annotated[list[str], _rule("a list of folders", ["../shared/mnist"])] = []  # noqa: RUF012
-    mirrors: Annotated[list[str], _rule("a list of addresses", [])] = []  # noqa: RUF012
+    places: Annotated[list[str], _rule("a list of folders", ["../shared/mnist"])] = []
+    mirrors: Annotated[list[str], _rule("a list of addresses", [])] = []
     train_images: Annotated[int, _rule("an integer of at least 10", 10000, ge=10)] = 60_000
     test_images: Annotated[int, _rule("an integer of at least 10", 2000, ge=10)] = 10_000
 
@@ -122,18 +125,14 @@ class _Data(_Open):
 class _Trainer(_Open):
     max_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
     accelerator: Annotated[str, _rule("the name of an accelerator of lightning.Trainer", "auto")]
-    devices: Annotated[
-        int | list[int] | Literal["auto"], _rule("a number of devices, a list of their indices, or auto", 1)
-    ]
+    devices: Annotated[int | list[int] | Literal["auto"], _rule("a number of devices, a list of their indices, or auto", 1)]
     precision: Annotated[str | int, _rule("a precision of lightning.Trainer", "32-true")]
     deterministic: Annotated[bool | Literal["warn"], _rule("true, false or warn", True)]
 
 
 class _Gate(_Closed):
     max_params: Annotated[int, _rule("an integer of at least 1", 8000, ge=1)]
-    min_accuracy: Annotated[
-        float, _number("a fraction above 0 and at most 1 (99.4 % is 0.994)", 0.994, gt=0, le=1)
-    ]
+    min_accuracy: Annotated[float, _number("a fraction above 0 and at most 1 (99.4 % is 0.994)", 0.994, gt=0, le=1)]
     within_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
     rule: Annotated[
         Literal["best", "last", "mean_last_3", "selected"], _rule("one of best, last, mean_last_3, selected", "last")
@@ -241,6 +240,37 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield f"augmentation.scale={_typed(scale)}: the lowest factor comes first; try [{scale[1]},{scale[0]}]"
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         yield "optimizer.nesterov=true: needs a momentum; give optimizer.momentum=0.9 or optimizer.nesterov=false"
+
+
+def build(cfg: DictConfig, group: str, **more: Any) -> Any:
+    """Instantiates a group's `_target_`; lists and mappings arrive there as plain Python.
+
+    Args:
+        cfg: A configuration that `check` has passed.
+        group: Its key.
+        **more: Arguments that are no configuration.
+
+    Raises:
+        ConfigError: There is no such target, it takes no such argument, or it refuses a value.
+    """
+    node = cfg[group]
+    try:
+        target = get_object(node._target_)
+        _check_arguments(target, node, group, more)
+        return instantiate(node, **more, _convert_="all")
+    except (InstantiationException, ImportError, AttributeError) as error:
+        raise ConfigError(f"{group}: {node._target_} refuses it: {one_line(error.__cause__ or error)}") from error
+
+
+def _check_arguments(target: Any, node: DictConfig, group: str, more: dict[str, Any]) -> None:
+    """Refuses an argument that the target does not take (one added with +), before anything is built with it."""
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in map(str, node):
+        if not key.startswith("_") and key not in parameters:
+            names = ", ".join(name for name in parameters if name not in more)
+            raise ConfigError(f"{group}.{key}={_typed(node[key])}: {target.__name__} takes no {key}; it takes {names}")
 
 
 def one_line(error: object) -> str:

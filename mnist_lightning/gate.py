@@ -4,8 +4,8 @@ import math
 import time
 
 import lightning as L
-from torch import nn
 
+from mnist_lightning.models import count_parameters
 from mnist_lightning.verdict import MISSED, PASSED, Verdict, wilson_interval
 
 
@@ -19,11 +19,6 @@ class ParameterBudgetError(GateError):
 
 class AccuracyTargetError(GateError):
     """The accuracy target was missed, or could not be judged."""
-
-
-def count_parameters(net: nn.Module) -> int:
-    """Trainable elements. A batch norm's running statistics are buffers, not parameters, and do not count."""
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
 
 
 class Gate(L.Callback):
@@ -46,9 +41,7 @@ class Gate(L.Callback):
         AccuracyTargetError: From `on_fit_end`, or from `on_test_end` with a hold-out.
     """
 
-    def __init__(
-        self, max_params: int, min_accuracy: float, within_epochs: int, rule: str, on_miss: str, model: str
-    ) -> None:
+    def __init__(self, max_params: int, min_accuracy: float, within_epochs: int, rule: str, on_miss: str, model: str) -> None:
         self.max_params = max_params
         self.min_accuracy = min_accuracy
         self.within_epochs = within_epochs
@@ -137,7 +130,10 @@ class Gate(L.Callback):
         wanted = range(self.epochs - num + 1, self.epochs + 1)
         missing = [epoch for epoch in wanted if epoch not in within]
         if missing:
-            return None, f"test/acc was not measured within gate.within_epochs={self.within_epochs} at epoch {missing[0]}"
+            return (
+                None,
+                f"test/acc was not measured within gate.within_epochs={self.within_epochs} at epoch {missing[0]}",
+            )
         return sum(within[epoch] for epoch in wanted) / num, ""
 
     def _logged_text(self) -> str:

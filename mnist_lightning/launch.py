@@ -18,7 +18,6 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
@@ -71,8 +70,8 @@ class Study(Callback):
         except ConfigError as error:
             raise Refused(error) from None
 
-    def on_run_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        raise SystemExit(job_return.return_value)
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        raise SystemExit(kwargs["job_return"].return_value)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
@@ -175,7 +174,7 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 
     def walk(node: DictConfig, prefix: str) -> list[str]:
         keys = []
-        for key in node:
+        for key in map(str, node):
             keys.append(f"{prefix}{key}")
             child = node._get_node(key)
             if isinstance(child, DictConfig):

@@ -77,7 +77,7 @@ FILES = {
         "t10k-labels-idx1-ubyte",
         (10_000,),
         md5_gz="ec29112dd5afa0611ce80d1b7f02629c",
-        md5="27ae3e4e09519cfbb04c629615203637",
+        md5="27ae3e4e09519cfbb04c329615203637",
     ),
 }
 
@@ -175,7 +175,8 @@ def locate(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[tup
             return {key: path for key, path in found.items() if path is not None}
 
     target = Path(root).expanduser() / LAYOUTS[0]
-    paths, failures = {}, []
+    paths: dict[tuple[str, str], Path] = {}
+    failures: list[str] = []
     for key, file in FILES.items():
         path = find(target, file)
         if path is None:
@@ -194,7 +195,7 @@ def locate(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[tup
 
 def _download(file: IDXFile, folder: Path, mirrors: Sequence[str]) -> tuple[Path | None, list[str]]:
     """Tries each mirror in turn; returns the finished file, or None, and what went wrong on the way."""
-    reasons = []
+    reasons: list[str] = []
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{file.name}.gz"
         try:
@@ -223,9 +224,9 @@ def _fetch(url: str, path: Path, md5: str) -> Path:
             if digest.hexdigest() != md5:
                 raise ValueError(f"expected MD5 {md5}, received {progress.n:,} bytes with MD5 {digest.hexdigest()}")
             part.close()
-            os.replace(part.name, path)
+            Path(part.name).replace(path)
         except BaseException:
-            os.unlink(part.name)
+            Path(part.name).unlink()
             raise
     return path
 

@@ -37,9 +37,7 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float) -> LRScheduler
     return LambdaLR(optimizer, _warm_up_then(lambda progress: (1 + math.cos(math.pi * progress)) / 2, warmup, total_steps))
 
 
-def onecycle(
-    optimizer: Optimizer, total_steps: int, warmup: float, div_factor: float, final_div_factor: float
-) -> LRScheduler:
+def onecycle(optimizer: Optimizer, total_steps: int, warmup: float, div_factor: float, final_div_factor: float) -> LRScheduler:
     """One cycle: from lr / div_factor up to lr, then down to lr / (div_factor · final_div_factor); momentum runs opposite.
 
     Source: Smith and Topin, 2018, "Super-convergence" (arXiv 1708.07120), as torch's OneCycleLR.

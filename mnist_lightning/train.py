@@ -1,6 +1,5 @@
 """One run from configuration to verdict: seed, build, fit, test, judge."""
 
-import inspect
 import logging
 import platform
 import subprocess
@@ -8,18 +7,16 @@ import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.callbacks import EpochTable
 from mnist_lightning.classifier import LitClassifier
-from mnist_lightning.config import ConfigError, check, one_line
+from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
@@ -31,6 +28,7 @@ SILENCED = (
     r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
     r".*number of training batches .* is smaller than the logging interval.*",  # nothing is logged per step
     r".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own directory
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning's own call
 )
 
 
@@ -60,8 +58,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         NonFiniteLossError, MNISTNotFoundError, MNISTFileError, OSError: As their names say.
     """
     check(cfg)
-    for message in SILENCED:
-        warnings.filterwarnings("ignore", message=message)
+    _quieten()
     claim(output_dir, cfg)
     model_name = str(cfg.model._target_).rsplit(".", 1)[-1].lower()
     gate = Gate(**cfg.gate, model=model_name)
@@ -88,10 +85,12 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
 
 def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    net = _build(cfg, "model")
-    optimizer, scheduler = _build(cfg, "optimizer"), _build(cfg, "scheduler")
-    _try(cfg, "optimizer", lambda: optimizer(net.parameters()))  # a bad argument is found before any data is read
-    data = _build(cfg, "data", seed=cfg.seed, augmentation=_build(cfg, "augmentation"))
+    # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
+    # time on every step and nothing here does so.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    net = build(cfg, "model")
+    optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
+    data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
     classifier = LitClassifier(net, optimizer, scheduler, data.epoch_split)
 
     best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
@@ -100,7 +99,7 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
     show_progress = sys.stderr.isatty()
     if show_progress:
         callbacks.append(TQDMProgressBar(refresh_rate=20, leave=False))
-    trainer = _build(
+    trainer = build(
         cfg,
         "trainer",
         callbacks=callbacks,
@@ -115,6 +114,16 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
         chosen = best if gate.rule == "selected" else last
         trainer.test(classifier, datamodule=data, ckpt_path=chosen.best_model_path, verbose=False, weights_only=True)
+
+
+def _quieten() -> None:
+    """Sends Lightning's notices to run.log, not to the terminal, and silences what is true and of no use."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for message in SILENCED:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _checkpoint(output_dir: Path, name: str, monitor: str | None) -> ModelCheckpoint:
@@ -150,35 +159,6 @@ def exit_status(error: BaseException | None) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return 1
-
-
-def _build(cfg: DictConfig, group: str, **more: Any) -> Any:
-    """Instantiates a group's `_target_`; lists and mappings arrive as plain Python."""
-    node = cfg[group]
-    if not node.get("_partial_", False):
-        _check_arguments(node, group)
-    return _try(cfg, group, lambda: instantiate(node, **more, _convert_="all"))
-
-
-def _check_arguments(node: DictConfig, group: str) -> None:
-    """Refuses an argument that the target does not take (one added with +), by name."""
-    target = get_class(node._target_)
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for key in node:
-        if not str(key).startswith("_") and key not in parameters:
-            raise ConfigError(f"{group}.{key}: {target.__name__} takes no such argument; it takes {', '.join(parameters)}")
-
-
-def _try(cfg: DictConfig, group: str, build: Any) -> Any:
-    """Builds something from a group; what its constructor refuses is a bad configuration."""
-    try:
-        return build()
-    except (InstantiationException, TypeError, ValueError, ImportError) as error:
-        cause = error.__cause__ or error
-        given = {key: value for key, value in cfg[group].items() if not str(key).startswith("_")}
-        raise ConfigError(f"{group}={given}: {cfg[group]._target_} refuses it: {one_line(cause)}") from error
 
 
 def versions() -> dict[str, str]:

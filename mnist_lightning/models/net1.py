@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mnist_lightning.models.widths import exactly
+
 
 class Net1(nn.Sequential):
     """Conv → BatchNorm → ReLU blocks around one max pooling, closed by a 7×7 convolution; no bias, no dropout.
@@ -14,7 +16,7 @@ class Net1(nn.Sequential):
     """
 
     def __init__(self, channels: Sequence[int] = (10, 10, 20, 10, 10, 20, 10), num_classes: int = 10) -> None:
-        a, b, c, d, e, f, g = channels
+        a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 10, 26, 26)  rf 3   90
             nn.BatchNorm2d(a),  #              (N, 10, 26, 26)  rf 3   20

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mnist_lightning.models.widths import exactly
+
 
 class Net2(nn.Sequential):
     """Conv → BatchNorm → ReLU → Dropout blocks around one max pooling, then global average pooling; no bias.
@@ -23,7 +25,7 @@ class Net2(nn.Sequential):
         dropout: float = 0.05,
         num_classes: int = 10,
     ) -> None:
-        a, b, c, d, e, f, g = channels
+        a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 14, 26, 26)  rf 3   126
             nn.BatchNorm2d(a),  #              (N, 14, 26, 26)  rf 3   28

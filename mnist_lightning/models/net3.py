@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mnist_lightning.models.widths import exactly
+
 
 class Net3(nn.Sequential):
     """Conv → ReLU → BatchNorm → Dropout blocks; batch norm after the ReLU, as published; no bias.
@@ -22,7 +24,7 @@ class Net3(nn.Sequential):
         dropout: float = 0.025,
         num_classes: int = 10,
     ) -> None:
-        a, b, c, d, e, f, g = channels
+        a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 8, 26, 26)   rf 3   72
             nn.ReLU(),  #                      (N, 8, 26, 26)   rf 3   0

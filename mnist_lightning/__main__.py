@@ -69,7 +69,7 @@ def main() -> None:
                 "or hydra.sweep.dir=DIR"
             )
             sys.exit(FAILED)
-        complain(one_line(error))  # flags of Hydra's that do not go together
+        complain(explain(error, overrides))  # flags of Hydra's that do not go together, a group set to a number
         sys.exit(BAD_CONFIG)
 
 

@@ -135,13 +135,22 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"{group}={choice}: there is no such choice; {group} must be one of {', '.join(error.options)}"
+        return _no_such_choice(f"{group}={choice}", error.options)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
+    if "Config group override must be a string" in str(error):  # model=null, model=5
+        for typed in overrides:
+            group, _, choice = typed.partition("=")
+            if group in _groups() and choice not in (choices := _choices(group)):
+                return _no_such_choice(typed, choices)
     match = re.match(r"Could not (?:override|append to config\.) '?([^'\s]+)'", str(error))
     if match:
         return _no_such_key(match[1], overrides)
     return one_line(error) if not isinstance(error, ConfigError) else str(error)
+
+
+def _no_such_choice(typed: str, choices: Sequence[str]) -> str:
+    return f"{typed}: there is no such choice; {typed.partition('=')[0]} must be one of {', '.join(choices)}"
 
 
 def _no_such_key(key: str, overrides: Sequence[str]) -> str:
@@ -155,13 +164,17 @@ def _no_such_key(key: str, overrides: Sequence[str]) -> str:
     if parent and siblings:
         line += f"{parent} has {', '.join(siblings)}"
     else:
-        line += f"there are {', '.join(sorted({k.split('.')[0] for k in known}))}"
+        line += f"there are {', '.join(sorted(_groups() | {k.split('.')[0] for k in known}))}"
     close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(name, siblings, n=1)
     return f"{line} (did you mean {close[0]}?)" if close else line
 
 
 def _groups() -> set[str]:
     return {path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra"}
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
 
 
 def _keys(overrides: Sequence[str]) -> list[str]:

@@ -222,7 +222,7 @@ def _fetch(url: str, path: Path, md5: str) -> Path:
                     digest.update(chunk)
                     progress.update(len(chunk))
             if digest.hexdigest() != md5:
-                raise ValueError(f"expected MD5 {md5}, received {progress.n:,} bytes with MD5 {digest.hexdigest()}")
+                raise ValueError(f"expected MD5 {md5}, received {part.tell():,} bytes with MD5 {digest.hexdigest()}")
             part.close()
             Path(part.name).replace(path)
         except BaseException:

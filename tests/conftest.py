@@ -1,0 +1,135 @@
+"""What the tests share: composed configurations, the command line in-process, a miniature MNIST, and the real one."""
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch import Tensor
+
+from mnist_lightning import digits, mnist
+from mnist_lightning.__main__ import main
+from mnist_lightning.config import CONF_DIR, register_resolvers
+
+register_resolvers()
+
+# A run that takes a second: what is small is the data, nothing else.
+TINY = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.max_epochs=1", "trainer.accelerator=cpu")
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """The configuration of a command line, without its hydra node."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@dataclass
+class Finished:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Runs `python -m mnist_lightning ARGS` in this process, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # remembered, so that what main() sets is undone
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*args: str) -> Finished:
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.setattr(sys, "argv", ["mnist_lightning", *args])
+        capfd.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        out, err = capfd.readouterr()
+        return Finished(status, out, err)
+
+    return run
+
+
+def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) -> "subprocess.Popen[str]":
+    """Starts `python -m MODULE ARGS` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *args],
+        cwd=cwd,
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Finished:
+    out, err = process.communicate(timeout=timeout_s)
+    return Finished(process.returncode, out, err)
+
+
+def only_run(root: Path) -> Path:
+    """The one run directory under a folder."""
+    [verdict] = root.rglob("verdict.json")
+    return verdict.parent
+
+
+def read_verdict(run_dir: Path) -> dict[str, Any]:
+    verdict: dict[str, Any] = json.loads((run_dir / "verdict.json").read_text("utf-8"))
+    return verdict
+
+
+def idx_bytes(tensor: Tensor) -> bytes:
+    """A uint8 tensor in the IDX format, written here independently of the reader."""
+    header = struct.pack(">HBB", 0, 8, tensor.dim()) + b"".join(struct.pack(">I", n) for n in tensor.shape)
+    return header + tensor.numpy().tobytes()
+
+
+@pytest.fixture
+def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A place with MNIST's four files gzipped, 200 training and 100 test images of drawn digits, known to the project."""
+    place = tmp_path / "place"
+    folder = place / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    files = {}
+    for split, num in (("train", 200), ("test", 100)):
+        images, labels = digits.draw(num, seed=num)
+        for what, tensor in (("images", images), ("labels", labels.byte())):
+            name = mnist.FILES[split, what].name
+            contents = idx_bytes(tensor)
+            zipped = gzip.compress(contents, mtime=0)
+            (folder / f"{name}.gz").write_bytes(zipped)
+            files[split, what] = mnist.IDXFile(
+                name, tuple(tensor.shape), md5_gz=hashlib.md5(zipped).hexdigest(), md5=hashlib.md5(contents).hexdigest()
+            )
+    monkeypatch.setattr(mnist, "FILES", files)
+    return place
+
+
+@pytest.fixture(scope="session")
+def real_mnist() -> Iterator[Sequence[str]]:
+    """Overrides with which the project's own configuration finds the real MNIST; skips where it does not."""
+    data = compose_config().data
+    folders = mnist.candidates(data.root, data.places)
+    for folder in folders:
+        if all(mnist.find(folder, file) for file in mnist.FILES.values()):
+            yield [f"data.root={folder}"]
+            return
+    pytest.skip(f"real MNIST is in none of {', '.join(map(str, folders))}; set MNIST_ROOT to the folder that holds it")

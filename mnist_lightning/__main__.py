@@ -47,6 +47,8 @@ def main() -> None:
     register_resolvers()
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print with a stack trace and status 1
+    # argparse takes all overrides from one place: with -m in front they may stand on both sides of it.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     try:
         job()

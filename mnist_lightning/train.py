@@ -118,7 +118,7 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
 
 def _quieten() -> None:
     """Sends Lightning's notices to run.log, not to the terminal, and silences what is true and of no use."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch import Tensor
@@ -23,6 +24,9 @@ from mnist_lightning.__main__ import main
 from mnist_lightning.config import CONF_DIR, register_resolvers
 
 register_resolvers()
+# Tensors this small gain nothing from a second thread, and the tests share the machine.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes they start
 
 # A run that takes a second: what is small is the data, nothing else.
 TINY = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.max_epochs=1", "trainer.accelerator=cpu")

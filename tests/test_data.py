@@ -145,7 +145,7 @@ class Recorder(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self.batches["val"].append(batch[0])
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.batches["test"].append(batch[0])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

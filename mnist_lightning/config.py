@@ -280,7 +280,7 @@ def one_line(error: object) -> str:
 
 # --- names --------------------------------------------------------------------------------------------------------------
 
-_UNNAMED = ("model", "optimizer.lr", "seed", "data.root", "data.places", "data.mirrors")
+NAMED = ("model", "optimizer.lr", "seed")  # in every run's name
 _MAX_NAME = 120  # characters of one folder name; file systems stop at 255 bytes
 
 
@@ -292,8 +292,9 @@ def run_name(root: DictConfig) -> str:
     """
     model = root.hydra.runtime.choices.get("model") or "model"
     name = f"{model}/lr={root.optimizer.lr}/seed={root.seed}"
-    overrides = [o.lstrip("+~") for o in root.hydra.overrides.task]
-    others = [o for o in overrides if o.split("=")[0] not in _UNNAMED]
+    excluded = root.hydra.job.config.override_dirname.exclude_keys
+    overrides = [override.lstrip("+~") for override in root.hydra.overrides.task]
+    others = [override for override in overrides if override.split("=")[0] not in excluded]
     if others:
         name += "/" + _file_name(",".join(others))
     return name

@@ -18,12 +18,13 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_lightning.config import CONF_DIR, ConfigError, check, one_line
+from mnist_lightning.config import CONF_DIR, NAMED, ConfigError, check, one_line
 
 OK, FAILED, BAD_CONFIG, GATE_MISSED = 0, 1, 2, 3
 SEVERITY = (OK, GATE_MISSED, BAD_CONFIG, FAILED)  # from best to worst
@@ -79,7 +80,9 @@ class Study(Callback):
                 raise ConfigError(
                     f"hydra.sweep.dir={config.hydra.sweep.dir}: the directory holds a sweep already; name another or remove it"
                 )
-            self.num_jobs = _check_sweep(config)
+            overrides = _parse(config)
+            _name_by_what_varies(config, overrides)
+            self.num_jobs = _check_sweep(config, overrides)
         except (ConfigError, HydraException, OmegaConfBaseException) as error:
             raise Refused(error) from None
 
@@ -103,14 +106,26 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return cfg
 
 
-def _check_sweep(config: DictConfig) -> int:
+def _parse(config: DictConfig) -> list[Override]:
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(list(config.hydra.overrides.task))
+
+
+def _name_by_what_varies(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Leaves what all jobs of the sweep share out of their names, by one more override for Hydra to give each job."""
+    shared = [override.key_or_group for override in overrides if not override.is_sweep_override()]
+    keys = ",".join(f"'{key}'" for key in (*NAMED, *shared))
+    with read_write(config):
+        config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{keys}]")
+
+
+def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
     """Composes and checks every job of a sweep; returns how many there are.
 
     Raises:
         ConfigError: With the lines of all jobs, each once.
     """
     loader = GlobalHydra.instance().config_loader()
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(config.hydra.overrides.task))
     [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     lines: dict[str, None] = {}
     for job in jobs:

@@ -132,7 +132,7 @@ def test_a_best_epoch_after_the_limit_does_not_count() -> None:
 
 
 def test_a_last_epoch_after_the_limit_does_not_count() -> None:
-    with pytest.raises(AccuracyTargetError, match="not measured within gate.within_epochs=2 at epoch 3"):
+    with pytest.raises(AccuracyTargetError, match=r"not measured within gate\.within_epochs=2 at epoch 3"):
         run_gate([0.999, 0.999, 0.999], rule="last", within_epochs=2)
 
 
@@ -167,7 +167,7 @@ def test_a_metric_never_logged_fails_on_any_data() -> None:
 
 
 def test_a_last_epoch_that_was_not_measured_fails() -> None:
-    with pytest.raises(AccuracyTargetError, match="not measured within gate.within_epochs=15 at epoch 2"):
+    with pytest.raises(AccuracyTargetError, match=r"not measured within gate\.within_epochs=15 at epoch 2"):
         run_gate([0.999, None])
 
 

@@ -177,11 +177,23 @@ def test_a_sweep_directory_is_honoured_and_never_mixed(cli: Cli, tmp_path: Path)
     assert len(list(tmp_path.rglob("verdict.json"))) == 2
 
 
+def test_jobs_are_named_by_what_varies_whatever_it_is(cli: Cli, tmp_path: Path) -> None:
+    widths = "[8,16,8,12,16,20,16]"
+    assert cli("--multirun", *TINY, "model.dropout=0,0.1", f"model.channels={widths},[4{widths[2:]}").status == 0
+    [sweep] = (tmp_path / "outputs" / "sweeps").iterdir()
+    names = [str(path.parent.relative_to(sweep)) for path in sweep.rglob("verdict.json")]
+    assert len(names) == 4
+    assert all(
+        re.fullmatch(r"net3/lr=0.015/seed=0/model.dropout=0(.1)?,model.channels=\[[48],16,8,12,16,20,16\]", name)
+        for name in names
+    )
+
+
 def test_a_job_gives_the_same_result_alone_and_after_others(cli: Cli, tmp_path: Path) -> None:
     """Jobs of a sweep share a process: what one leaves behind must not reach the next."""
     assert cli("--multirun", *TINY, "seed=0,1", "hydra.sweep.dir=sweep").status == 0
     assert cli(*TINY, "seed=1", "hydra.run.dir=alone").status == 0
-    [in_sweep] = (tmp_path / "sweep").glob("net3/lr=0.015/seed=1/*/metrics.csv")
+    in_sweep = tmp_path / "sweep" / "net3" / "lr=0.015" / "seed=1" / "metrics.csv"
 
     def losses(path: Path) -> list[str]:
         with path.open(newline="", encoding="utf-8") as file:
@@ -200,9 +212,7 @@ def test_tensorboard_tells_runs_and_sweeps_apart(cli: Cli, tmp_path: Path) -> No
     assert [re.sub(r"/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{6}$", "", name) for name in singles] == [
         f"net3/lr=0.015/seed=0/{','.join(TINY)}"
     ]
-    assert {tuple(name.removeprefix("sweep: ").split("/")[:3]) for name in named - singles} == {
-        ("net3", f"lr={lr}", f"seed={seed}") for lr in ("0.005", "0.02") for seed in (0, 3)
-    }
+    assert named - singles == {f"sweep: net3/lr={lr}/seed={seed}" for lr in ("0.005", "0.02") for seed in (0, 3)}
     assert all("train/loss" in tags["scalars"] for tags in runs.values())
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
-from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK, Refused, catch_signals, complain, explain
+from mnist_lightning.launch import BAD_CONFIG, FAILED, OK, Refused, catch_signals, complain, explain
 
 log = logging.getLogger(__name__)
 
@@ -25,19 +25,20 @@ def job(cfg: DictConfig) -> int:
     """One run; returns its exit status and raises nothing but a stop by signal, so that a sweep goes on."""
     # torch and lightning take seconds to import: --help and a bad value must not wait for them.
     from mnist_lightning.gate import GateError
-    from mnist_lightning.train import run
+    from mnist_lightning.train import exit_status, run
 
+    output_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
-        run(cfg, Path(HydraConfig.get().runtime.output_dir))
-    except GateError:
-        return GATE_MISSED  # the verdict has said why
+        run(cfg, output_dir)
+    except GateError as error:
+        return exit_status(error)  # the verdict has said why
     except ConfigError as error:
         complain(str(error))
-        return BAD_CONFIG
+        return exit_status(error)
     except Exception as error:
         log.info("the run ended with an error", exc_info=True)  # the file alone: the terminal gets one line
-        complain(f"{type(error).__name__}: {one_line(error)} (traceback in {HydraConfig.get().runtime.output_dir}/run.log)")
-        return FAILED
+        complain(f"{type(error).__name__}: {one_line(error)} (traceback in {output_dir}/run.log)")
+        return exit_status(error)
     return OK
 
 

@@ -51,8 +51,7 @@ class EpochTable(L.Callback):
         }
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
-        for logger in trainer.loggers:
-            logger.log_metrics({"lr": row["lr"], "seconds": row["seconds"]}, step=trainer.global_step)
+        pl_module.log_dict({"lr": row["lr"], "seconds": row["seconds"]})
         tqdm.write(self._line(row))  # above the progress bar, where there is one
 
     def _line(self, row: dict[str, Any]) -> str:

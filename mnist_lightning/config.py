@@ -125,7 +125,10 @@ class _Data(_Open):
 class _Trainer(_Open):
     max_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
     accelerator: Annotated[str, _rule("the name of an accelerator of lightning.Trainer", "auto")]
-    devices: Annotated[int | list[int] | Literal["auto"], _rule("a number of devices, a list of their indices, or auto", 1)]
+    devices: Annotated[
+        Literal[1] | Annotated[list[int], Field(min_length=1, max_length=1)],
+        _rule("1, or a list of the index of one device: a run uses one", 1),
+    ]
     precision: Annotated[str | int, _rule("a precision of lightning.Trainer", "32-true")]
     deterministic: Annotated[bool | Literal["warn"], _rule("true, false or warn", True)]
 
@@ -176,8 +179,8 @@ def check(cfg: DictConfig) -> None:
 
 def _sentence(detail: ErrorDetails) -> str:
     """One error of pydantic's as the line a user reads."""
-    # Members of a union are told apart by type names that are no keys.
-    loc = [part for part in detail["loc"] if part not in ("int", "str", "bool", "list[int]") and "literal" not in str(part)]
+    # Members of a union are told apart by type names, which are no keys.
+    loc = [part for part in detail["loc"] if part not in ("int", "str", "bool") and not re.search(r"[\[(]", str(part))]
     key = ".".join(str(part) for part in loc)
     if detail["type"] == "extra_forbidden":
         return f"{key}: there is no such key"

@@ -134,10 +134,8 @@ class Gate(L.Callback):
         wanted = range(self.epochs - num + 1, self.epochs + 1)
         missing = [epoch for epoch in wanted if epoch not in within]
         if missing:
-            return (
-                None,
-                f"test/acc was not measured within gate.within_epochs={self.within_epochs} at epoch {missing[0]}",
-            )
+            limit = f"gate.within_epochs={self.within_epochs}"
+            return None, f"test/acc was not measured within {limit} at epoch {missing[0]}"
         return sum(within[epoch] for epoch in wanted) / num, ""
 
     def _logged_text(self) -> str:
@@ -151,7 +149,7 @@ class Gate(L.Callback):
             reasons.append(why_none)
         elif self._accuracy_judged() and not accuracy >= self.min_accuracy - ROUNDING:  # so that NaN misses
             reasons.append(
-                f"test accuracy {_exact(accuracy)} by the rule {self.rule!r} is below gate.min_accuracy={self.min_accuracy}"
+                f"test accuracy {accuracy:.4f} by the rule {self.rule!r} is below gate.min_accuracy={self.min_accuracy}"
             )
         if self._accuracy_judged() and self.test_images is not None and self.test_images < self.num_test_images:
             reasons.append(f"only {self.test_images:,} of the {self.num_test_images:,} test images were measured")
@@ -207,8 +205,3 @@ class Gate(L.Callback):
 def _best(accuracy_of_epoch: dict[int, float]) -> tuple[int, float]:
     """The epoch of the highest accuracy, the earliest of equals, and that accuracy."""
     return max(accuracy_of_epoch.items(), key=lambda item: (item[1], -item[0]))
-
-
-def _exact(accuracy: float) -> str:
-    """A fraction with as many decimals as 10,000 images can tell apart."""
-    return f"{accuracy:.4f}"

@@ -2,9 +2,11 @@
 
 import logging
 import platform
+import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from mnist_lightning.callbacks import EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.gate import Gate, GateError
+from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.mnist import CHECKOUT
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,10 @@ class Events(TensorBoardLogger):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, name="", version="", default_hp_metric=False)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        # Lightning adds the epoch to everything: a chart of a straight line.
+        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
 
     def save(self) -> None:
         """Writes no hparams.yaml: config.yaml says the same."""
@@ -149,16 +157,16 @@ def claim(output_dir: Path, cfg: DictConfig) -> None:
 
 
 def exit_status(error: BaseException | None) -> int:
-    """The exit status a run's end stands for: 0, 3 for a missed gate, 2 for a bad configuration, 1 for an error."""
+    """The exit status that the end of a run stands for."""
     if error is None:
-        return 0
+        return OK
     if isinstance(error, GateError):
-        return 3
+        return GATE_MISSED
     if isinstance(error, ConfigError):
-        return 2
+        return BAD_CONFIG
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
-    return 1
+    return FAILED
 
 
 def versions() -> dict[str, str]:
@@ -169,12 +177,10 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:  # run from a checkout without an install
             continue
-    git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if git.returncode == 0:
-        found["git"] = git.stdout.strip()
+    # Only of the project's own checkout: an installed package may lie inside a repository of the user's.
+    if (CHECKOUT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
+        git = subprocess.run(command, capture_output=True, text=True, check=False)
+        if git.returncode == 0:
+            found["git"] = git.stdout.strip()
     return found

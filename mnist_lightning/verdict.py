@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 # Two-sided 95 % of a normal distribution.
 Z95 = 1.959963984540054
@@ -78,7 +77,8 @@ class Verdict:
     def text(self) -> str:
         """The verdict in a few lines for the terminal."""
         head = {PASSED: "PASSED", MISSED: "MISSED", ERROR: "FAILED", INTERRUPTED: "INTERRUPTED"}[self.status]
-        lines = [f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {self.epochs} epochs, {self.seconds:.0f} s"]
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        lines = [f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {epochs}, {self.seconds:.0f} s"]
         lines += [f"  reason      {reason}" for reason in self.reasons]
         lines.append(f"  accuracy    {self._accuracy_text()}")
         evaluated = "test" if self.epoch_split == "test" else "hold-out"
@@ -112,9 +112,3 @@ class Verdict:
         if self.epoch_split == "test":
             return "measured after every epoch, not used to select anything"
         return "measured once, at the end; not used to select anything"
-
-
-def exit_status_of(verdict: dict[str, Any]) -> int:
-    """The exit status a `verdict.json` records, or 1 where it records none."""
-    status = verdict.get("exit_status")
-    return status if isinstance(status, int) else 1

@@ -85,14 +85,14 @@ def test_a_hold_out_changes_the_default_rule() -> None:
     assert compose_config("data.val_images=5000", "gate.rule=last").gate.rule == "last"
 
 
+DEVICES = "trainer.devices must be 1, or a list of the index of one device: a run uses one"
 # Overrides, and the whole line that refuses them.
 BAD = [
     ("trainer.max_epochs=0", "trainer.max_epochs must be an integer of at least 1; try trainer.max_epochs=15"),
     ("trainer.max_epochs=1.5", "trainer.max_epochs must be an integer of at least 1; try trainer.max_epochs=15"),
-    (
-        "trainer.devices=x",
-        "trainer.devices must be a number of devices, a list of their indices, or auto; try trainer.devices=1",
-    ),
+    ("trainer.devices=x", f"{DEVICES}; try trainer.devices=1"),
+    ("trainer.devices=2", f"{DEVICES}; try trainer.devices=1"),
+    ("trainer.devices=[0,1]", f"{DEVICES}; try trainer.devices=1"),
     ("optimizer.lr=-1", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
     ("optimizer.lr=0", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
     ("optimizer.lr=nan", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),

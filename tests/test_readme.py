@@ -1,0 +1,65 @@
+"""The README's commands compose, its table has the published figures, and the Makefile does what it says."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mnist_lightning.config import check
+from mnist_lightning.models import Net1, Net2, Net3, count_parameters
+from tests.conftest import compose_config
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+README = (CHECKOUT / "README.md").read_text("utf-8")
+COMMANDS = sorted(
+    {line.split("  #")[0].strip() for line in re.findall(r"^.*python -m mnist_lightning .*$", README, re.MULTILINE)}
+)
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_composes(command: str) -> None:
+    words = shlex.split(command.strip("`| "))
+    overrides = [word for word in words[words.index("mnist_lightning") + 1 :] if "=" in word]
+    first_values = [re.sub(r"=([^,\[]+),.*", r"=\1", override) for override in overrides]  # of a sweep
+    check(compose_config(*first_values))
+
+
+def test_the_table_has_the_published_figures() -> None:
+    for net, published in ((Net1, "99.22"), (Net2, "98.99"), (Net3, "99.43")):
+        row = next(line for line in README.splitlines() if line.startswith("|") and published in line)
+        assert f"{count_parameters(net()):,}" in row
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_train_runs_the_command_of_the_readme() -> None:
+    plan = subprocess.run(["make", "-n", "train"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert plan.splitlines()[-1] == ".venv/bin/python -m mnist_lightning model=net3 trainer.max_epochs=15"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_without_a_target_explains_the_targets() -> None:
+    text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == ["help", "venv", "train", "test", "lint", "clean"]
+
+
+@pytest.mark.skipif(not (CHECKOUT / ".venv" / ".ready").exists(), reason="the tests do not run from the project's own .venv")
+def test_make_venv_does_nothing_when_up_to_date() -> None:
+    assert subprocess.run(["make", "-q", "venv"], cwd=CHECKOUT, check=False).returncode == 0
+
+
+def test_no_tracked_file_is_large_or_data() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    for name in tracked.stdout.splitlines():
+        path = CHECKOUT / name
+        if path.is_file():
+            assert path.stat().st_size < 1_000_000, name
+            assert not name.endswith(("ubyte", "ubyte.gz", ".ckpt"))

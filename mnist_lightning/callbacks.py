@@ -1,4 +1,4 @@
-"""What a run shows and writes while it trains: a line and a CSV row per epoch."""
+"""What a run shows and writes while it trains: a progress bar, and a line and a CSV row per epoch."""
 
 import csv
 import time
@@ -6,7 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm import tqdm
+
+
+class EpochBar(TQDMProgressBar):
+    """One bar per epoch over its training steps, counted from 1 like everything else the run shows.
+
+    Evaluation has none: it takes seconds, and Lightning would call it validation on the test set too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        return {}  # the line per epoch has them; here each would cost a synchronisation with the device
 
 
 class EpochTable(L.Callback):

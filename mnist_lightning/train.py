@@ -12,11 +12,11 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.callbacks import EpochTable
+from mnist_lightning.callbacks import EpochBar, EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.gate import Gate, GateError
@@ -106,7 +106,7 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
     callbacks: list[Callback] = [gate, EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs), best, last]
     show_progress = sys.stderr.isatty()
     if show_progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=20, leave=False))
+        callbacks.append(EpochBar())
     trainer = build(
         cfg,
         "trainer",

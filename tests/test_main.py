@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +44,17 @@ def test_a_run_prints_a_line_per_epoch_the_verdict_and_where_it_went(cli: Cli, t
     run_dir = only_run(tmp_path / "outputs")
     assert rest[-1].split() == ["outputs", str(run_dir)]
     assert (run_dir / "run.log").exists()
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="needs script(1) for a terminal")
+def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "mnist_lightning", *TINY, "data.train_images=2000", "trainer.max_epochs=2"])
+    shown = subprocess.run(
+        ["script", "-qec", f"stty rows 40 cols 100; {command}", "/dev/null"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(r"epoch 1/2:\s+\d+%\|.*\| 20/32 \[", shown)
+    assert re.search(r"epoch 2/2  train loss ", shown)
+    assert "Validation" not in shown
 
 
 def test_a_missed_gate_is_status_3_with_a_verdict_and_no_stack_trace(cli: Cli, tmp_path: Path) -> None:

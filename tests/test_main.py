@@ -50,7 +50,11 @@ def test_a_run_prints_a_line_per_epoch_the_verdict_and_where_it_went(cli: Cli, t
 def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:
     command = shlex.join([sys.executable, "-m", "mnist_lightning", *TINY, "data.train_images=2000", "trainer.max_epochs=2"])
     shown = subprocess.run(
-        ["script", "-qec", f"stty rows 40 cols 100; {command}", "/dev/null"], cwd=tmp_path, capture_output=True, text=True, check=True
+        ["script", "-qec", f"stty rows 40 cols 100; {command}", "/dev/null"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert re.search(r"epoch 1/2:\s+\d+%\|.*\| 20/32 \[", shown)
     assert re.search(r"epoch 2/2  train loss ", shown)

@@ -40,7 +40,7 @@ def test_the_table_has_the_published_figures() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_train_runs_the_command_of_the_readme() -> None:
     plan = subprocess.run(["make", "-n", "train"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert plan.splitlines()[-1] == ".venv/bin/python -m mnist_lightning model=net3 trainer.max_epochs=15"
+    assert ".venv/bin/python -m mnist_lightning model=net3 trainer.max_epochs=15" in plan.splitlines()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

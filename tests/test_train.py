@@ -106,12 +106,14 @@ def test_the_same_seed_gives_bit_equal_weights_and_another_does_not(tmp_path: Pa
 
 def test_golden_losses(tmp_path: Path) -> None:
     """The first losses of a fixed run: a change that is meant to change nothing must leave them."""
-    run(compose_config(*TINY, "trainer.max_epochs=3", "seed=0"), tmp_path / "run")
+    # Without random draws after the weights, which versions of torch make differently.
+    options = ("trainer.max_epochs=3", "seed=0", "model.dropout=0", "augmentation=none")
+    run(compose_config(*TINY, *options), tmp_path / "run")
     losses = [round(float(row["train/loss"]), 3) for row in rows(tmp_path / "run")]
-    assert losses == pytest.approx(GOLDEN, abs=0.02)  # versions of torch and processors differ in the last bits
+    assert losses == pytest.approx(GOLDEN, abs=0.005)
 
 
-GOLDEN = [2.082, 1.673, 1.538]
+GOLDEN = [2.046, 1.56, 1.348]
 
 
 def test_a_hold_out_selects_and_the_test_set_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

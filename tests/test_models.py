@@ -131,7 +131,7 @@ def test_blocks_are_ordered_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_comments_beside_the_layers_are_true(name: str) -> None:
     source = (Path(models.__file__).parent / f"{name}.py").read_text("utf-8")
-    rows = re.findall(r"^ +nn\.(\w+)\(.*# +\(N, ([\d, ]+)\) +rf (\d+) +([\d,]+)$", source, flags=re.MULTILINE)
+    rows = re.findall(r"^ +(?:nn\.)?(\w+)\(.*# +\(N, ([\d, ]+)\) +rf (\d+) +([\d,]+)$", source, flags=re.MULTILINE)
     written = [
         (kind, tuple(int(n) for n in shape.split(",")), int(rf), int(params.replace(",", "")))
         for kind, shape, rf, params in rows

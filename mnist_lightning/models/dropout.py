@@ -1,0 +1,65 @@
+"""Dropout that costs what it drops rather than what it keeps.
+
+`nn.Dropout` draws a random number per element, on a CPU more than half of the time of Net3's whole training step. Here only the
+gaps between dropped elements are drawn: at p = 0.025 one number in place of forty.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def dropped_positions(num: int, p: float) -> Tensor:
+    """Draws which of `num` elements are dropped, each independently with probability `p` in (0, 1).
+
+    The distance from one dropped element to the next is geometric: 1 + ⌊log(u) / log(1 - p)⌋ for u uniform in (0, 1]
+    (Devroye, 1986, "Non-Uniform Random Variate Generation", section X.2), in double precision, which does not cut long gaps.
+
+    Returns:
+        Ascending int64 positions in [0, num), on the CPU.
+    """
+    expected = num * p
+    num_gaps = int(expected + 5 * math.sqrt(expected) + 10)  # enough but for once in millions of draws
+    chunks, last = [], -1
+    while last < num:
+        gaps = (1 - torch.rand(num_gaps, dtype=torch.float64)).log_().div_(math.log1p(-p)).long().add_(1)
+        chunks.append(gaps.cumsum(0).add_(last))
+        last = int(chunks[-1][-1])
+    positions = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+    return positions[: int(torch.searchsorted(positions, num))]
+
+
+def _scale_and_drop(values: Tensor, positions: Tensor, scale: float) -> Tensor:
+    """Scales all values and zeroes those at the positions, counted in the order of memory."""
+    out = values * scale
+    out.as_strided((out.numel(),), (1,))[positions] = 0.0
+    return out
+
+
+class _Drop(torch.autograd.Function):
+    """Forward and backward are the same: scale what is kept, zero what is dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, positions: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        # Positions are counted in memory, so the gradient must come back in the same format.
+        channels_last = values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
+        ctx.format = torch.channels_last if channels_last else torch.contiguous_format
+        ctx.save_for_backward(positions)
+        return _scale_and_drop(values.contiguous(memory_format=ctx.format), positions, scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (positions,) = ctx.saved_tensors
+        return _scale_and_drop(grads[0].contiguous(memory_format=ctx.format), positions, ctx.scale), None, None
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` with the same distribution of masks, faster on a CPU the smaller `p` is; elsewhere it is `nn.Dropout`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu" or not self.training or not 0 < self.p < 1:
+            return super().forward(input)
+        return _Drop.apply(input, dropped_positions(input.numel(), self.p), 1 / (1 - self.p))

@@ -37,7 +37,9 @@ class LitClassifier(L.LightningModule):
         epoch_split: str,
     ) -> None:
         super().__init__()
-        self.net = net
+        # Channels last in memory: a sixth off Net3's step on a CPU (28.4 to 23.8 ms at batch 128, two threads). Its price:
+        # torch sums a batch norm's statistics there with a relative error of 1e-4 in place of 1e-7.
+        self.net = net.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.epoch_split = epoch_split

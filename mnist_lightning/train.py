@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_lightning.callbacks import EpochBar, EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
+from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.mnist import CHECKOUT
@@ -66,13 +68,12 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         NonFiniteLossError, MNISTNotFoundError, MNISTFileError, OSError: As their names say.
     """
     check(cfg)
-    _quieten()
+    quieten()
     claim(output_dir, cfg)
-    model_name = str(cfg.model._target_).rsplit(".", 1)[-1].lower()
-    gate = Gate(**cfg.gate, model=model_name)
+    gate = make_gate(cfg)
     stopped, why = None, ""
     try:
-        _fit_and_test(cfg, output_dir, gate)
+        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule)
     except GateError:
         raise
     except Exception as error:
@@ -91,7 +92,24 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     return verdict
 
 
-def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
+def make_gate(cfg: DictConfig) -> Gate:
+    """The gate of a configuration, which calls the network by the name of its class."""
+    return Gate(**cfg.gate, model=str(cfg.model._target_).rsplit(".", 1)[-1].lower())
+
+
+@dataclass
+class Assembled:
+    """The parts of a run, ready for `trainer.fit`."""
+
+    trainer: L.Trainer
+    classifier: LitClassifier
+    data: DigitsDataModule
+    best: ModelCheckpoint
+    last: ModelCheckpoint
+
+
+def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
+    """Seeds every generator and builds a run from its configuration; reads no data yet."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
     # time on every step and nothing here does so.
@@ -117,14 +135,18 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(classifier, datamodule=data)
-    if data.val_images:
+    return Assembled(trainer, classifier, data, best, last)
+
+
+def _fit_and_test(parts: Assembled, rule: str) -> None:
+    parts.trainer.fit(parts.classifier, datamodule=parts.data)
+    if parts.data.val_images:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
-        chosen = best if gate.rule == "selected" else last
-        trainer.test(classifier, datamodule=data, ckpt_path=chosen.best_model_path, verbose=False, weights_only=True)
+        path = (parts.best if rule == "selected" else parts.last).best_model_path
+        parts.trainer.test(parts.classifier, datamodule=parts.data, ckpt_path=path, verbose=False, weights_only=True)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Sends Lightning's notices to run.log, not to the terminal, and silences what is true and of no use."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)

@@ -107,7 +107,7 @@ def published_sgd(net: nn.Module) -> torch.optim.Optimizer:
 
 
 def per_image_loader(data: DigitsDataModule) -> DataLoader[Any]:
-    dataset = PerImage(data._splits["train"].images, data._splits["train"].labels)
+    dataset = PerImage(data.splits["train"].images, data.splits["train"].labels)
     return DataLoader(dataset, batch_size=data.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
 
 
@@ -185,7 +185,7 @@ def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) 
         gate.on_miss = "warn"
         with tempfile.TemporaryDirectory() as folder, silence():
             parts = assemble(cfg, Path(folder), gate)
-            parts.data._splits = data._splits  # read once for all contestants
+            parts.data.splits = data.splits  # read once for all contestants
             parts.trainer.limit_train_batches = steps + WARM_UP
             parts.trainer.limit_val_batches = 1
             parts.trainer.fit_loop.max_epochs = 1
@@ -282,7 +282,7 @@ def evaluation_seconds(cfg: DictConfig, data: DigitsDataModule) -> float:
     """Seconds of the project's own evaluation of all test images."""
     with tempfile.TemporaryDirectory() as folder, silence():
         parts = assemble(cfg, Path(folder), make_gate(cfg))
-        parts.data._splits = data._splits
+        parts.data.splits = data.splits
         start = time.perf_counter()
         parts.trainer.validate(parts.classifier, datamodule=parts.data, verbose=False)
         return time.perf_counter() - start
@@ -392,6 +392,12 @@ def text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def count_of(key: str, typed: str) -> int:
+    if not typed.isdecimal() or int(typed) < 1:
+        raise ConfigError(f"{key}={typed}: {key} must be an integer of at least 1; try {key}={OWN_OPTIONS[key]}")
+    return int(typed)
+
+
 def main() -> None:
     """Measures, prints the table, and writes all figures as JSON to `out=` (default `outputs/benchmark.json`)."""
     register_resolvers()
@@ -403,14 +409,12 @@ def main() -> None:
     own = dict(argument.split("=", 1) for argument in sys.argv[1:] if argument.split("=")[0] in {*OWN_OPTIONS, "out"})
     overrides = [argument for argument in sys.argv[1:] if argument.split("=")[0] not in own]
     try:
-        counts = {key: int(own.get(key, default)) for key, default in OWN_OPTIONS.items()}
-        if bad := [key for key, count in counts.items() if count < 1]:
-            raise ConfigError(f"{bad[0]}={counts[bad[0]]}: {bad[0]} must be an integer of at least 1; try {bad[0]}=5")
+        counts = {key: count_of(key, own.get(key, str(default))) for key, default in OWN_OPTIONS.items()}
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             # The published batch size, so that all contestants do the published work.
             cfg = compose("config", overrides=["data.batch_size=128", *overrides])
         check(cfg)
-    except (ConfigError, ValueError, HydraException, OmegaConfBaseException) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
         complain(explain(error, overrides))
         sys.exit(BAD_CONFIG)
     report = measure(cfg, overrides, **counts)

@@ -107,7 +107,7 @@ class DigitsDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.augmentation = augmentation
-        self._splits: dict[str, InMemoryImages] = {}
+        self.splits: dict[str, InMemoryImages] = {}
 
     @property
     def epoch_split(self) -> str:
@@ -119,12 +119,12 @@ class DigitsDataModule(L.LightningDataModule):
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        if self._splits:  # fit, then test: read once
+        if self.splits:  # fit, then test: read once
             return
         data = self.load()
         images, labels = data["train"]
         train, val = balanced_split(labels, self.val_images, self.seed)
-        self._splits = {
+        self.splits = {
             "train": InMemoryImages(images[train], labels[train]),
             "val": InMemoryImages(images[val], labels[val]),
             "test": InMemoryImages(*data["test"]),
@@ -132,11 +132,11 @@ class DigitsDataModule(L.LightningDataModule):
 
     def num_images(self, split: str) -> int:
         """Images in "train", "val" or "test"; known after `setup`."""
-        return len(self._splits[split])
+        return len(self.splits[split])
 
     def _loader(self, split: str, batch_size: int, **options: Any) -> DataLoader[Batch]:
         return DataLoader(
-            self._splits[split],
+            self.splits[split],
             batch_size=batch_size,
             collate_fn=whole_batch,
             num_workers=self.num_workers,
@@ -145,7 +145,7 @@ class DigitsDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = self._splits["train"]
+        dataset = self.splits["train"]
         # Its order depends on seed and epoch alone (Lightning calls set_epoch), and it serves one process or many.
         sampler: DistributedSampler[Batch] = DistributedSampler(
             dataset,

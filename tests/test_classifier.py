@@ -63,7 +63,7 @@ def test_training_is_the_plain_loop(tmp_path: Path) -> None:
 
 def test_logged_loss_and_accuracy_are_means_over_the_images(tmp_path: Path) -> None:
     trainer, classifier, data = fit(tmp_path, small_net(), "data.eval_batch_size=17")  # 17 + 17 + 6 images
-    images, targets = data._splits["test"].images, data._splits["test"].labels
+    images, targets = data.splits["test"].images, data.splits["test"].labels
     logits = classifier(normalize(images[:, None].float()))
     assert trainer.callback_metrics["test/acc"].item() == pytest.approx((logits.argmax(1) == targets).float().mean().item())
     assert trainer.callback_metrics["test/loss"].item() == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-5)

@@ -168,7 +168,7 @@ def test_only_training_batches_are_augmented(tmp_path: Path) -> None:
     trainer.test(recorder, datamodule=data, verbose=False)
     white = normalize(torch.tensor(255.0))
     assert all((batch == white).all() for batch in recorder.batches["train"])
-    for split, dataset in (("val", data._splits["val"]), ("test", data._splits["test"])):
+    for split, dataset in (("val", data.splits["val"]), ("test", data.splits["test"])):
         plain = normalize(dataset.images[:, None].float())
         seen = torch.cat(recorder.batches[split])
         assert seen.shape == (len(seen), 1, 28, 28)
@@ -197,7 +197,7 @@ def test_the_real_split_is_the_official_one(real_mnist: list[str]) -> None:
     data = build(cfg, "data", seed=0, augmentation=torch.nn.Identity())
     data.setup("fit")
     assert [data.num_images(split) for split in ("train", "val", "test")] == [55_000, 5_000, 10_000]
-    assert torch.equal(torch.bincount(data._splits["val"].labels), torch.full((10,), 500))
+    assert torch.equal(torch.bincount(data.splits["val"].labels), torch.full((10,), 500))
     images = mnist.load(cfg.data.root, cfg.data.places, [])["train"][0].float() / 255
     assert images.mean().item() == pytest.approx(data_module.MEAN, abs=5e-5)
     assert images.std().item() == pytest.approx(data_module.STD, abs=5e-5)

@@ -83,7 +83,7 @@ def test_checkpoints_load_as_plain_weights(finished: Path) -> None:
     net.load_state_dict({name.removeprefix("net."): value for name, value in weights(finished / "last.ckpt").items()})
     data = build(cfg, "data", seed=0, augmentation=torch.nn.Identity())
     data.setup("test")
-    images, labels = data._splits["test"].images, data._splits["test"].labels
+    images, labels = data.splits["test"].images, data.splits["test"].labels
     with torch.no_grad():
         preds = net.eval()(normalize(images[:, None].float())).argmax(1)
     assert (preds == labels).float().mean().item() == pytest.approx(read_verdict(finished)["last_accuracy"])

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
-from mnist_lightning.launch import BAD_CONFIG, FAILED, OK, Refused, catch_signals, complain, explain
+from mnist_lightning.explain import complain, explain
+from mnist_lightning.launch import BAD_CONFIG, FAILED, OK, Refused, catch_signals
 
 log = logging.getLogger(__name__)
 

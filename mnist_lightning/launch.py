@@ -4,27 +4,24 @@ Hydra calls `Study` (conf/hydra/callbacks). Hydra turns an exception in a callba
 SystemExit. Imports neither torch nor lightning.
 """
 
-import difflib
 import json
-import re
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_lightning.config import CONF_DIR, NAMED, ConfigError, check, one_line
+from mnist_lightning.config import NAMED, ConfigError, check, one_line
+from mnist_lightning.explain import complain
 
 OK, FAILED, BAD_CONFIG, GATE_MISSED = 0, 1, 2, 3
 SEVERITY = (OK, GATE_MISSED, BAD_CONFIG, FAILED)  # from best to worst
@@ -87,7 +84,15 @@ class Study(Callback):
             raise Refused(error) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        sweep_dir = Path(config.hydra.sweep.dir)
+        try:
+            status = self._sum_up(Path(config.hydra.sweep.dir))
+        except Exception as error:  # which Hydra would turn into a warning, and the exit status into 0
+            complain(f"the sweep could not be summed up: {type(error).__name__}: {one_line(error)}")
+            status = FAILED
+        raise SystemExit(status)
+
+    def _sum_up(self, sweep_dir: Path) -> int:
+        """Prints a line per job; returns the worst of their exit statuses."""
         verdicts = {path.parent: json.loads(path.read_text("utf-8")) for path in sorted(sweep_dir.rglob("verdict.json"))}
         for directory, verdict in verdicts.items():
             accuracy = verdict["accuracy"]
@@ -96,7 +101,7 @@ class Study(Callback):
         statuses = [int(verdict["exit_status"]) for verdict in verdicts.values()]
         statuses += [FAILED] * (self.num_jobs - len(verdicts))  # a job without a verdict did not get that far
         print(f"[sweep] {len(verdicts)} of {self.num_jobs} jobs left a verdict; outputs {sweep_dir}", flush=True)
-        raise SystemExit(max(statuses, key=SEVERITY.index, default=OK))
+        return max(statuses, key=lambda status: SEVERITY.index(status) if status in SEVERITY else len(SEVERITY), default=OK)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -136,83 +141,3 @@ def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
     if lines:
         raise ConfigError("\n".join(lines))
     return len(jobs)
-
-
-# --- what Hydra says, as one line ---------------------------------------------------------------------------------------
-
-
-def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """A configuration error as lines a user can act on: what was typed, the rule, the way out.
-
-    Args:
-        error: From Hydra, OmegaConf or `check`.
-        overrides: The command line, to quote from.
-    """
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return _no_such_choice(f"{group}={choice}", error.options)
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
-    if "Config group override must be a string" in str(error):  # model=null, model=5
-        for typed in overrides:
-            group, _, choice = typed.partition("=")
-            if group in _groups() and choice not in (choices := _choices(group)):
-                return _no_such_choice(typed, choices)
-    match = re.match(r"Could not (?:override|append to config\.) '?([^'\s]+)'", str(error))
-    if match:
-        return _no_such_key(match[1], overrides)
-    return one_line(error) if not isinstance(error, ConfigError) else str(error)
-
-
-def _no_such_choice(typed: str, choices: Sequence[str]) -> str:
-    return f"{typed}: there is no such choice; {typed.partition('=')[0]} must be one of {', '.join(choices)}"
-
-
-def _no_such_key(key: str, overrides: Sequence[str]) -> str:
-    """Says which keys there are in place of the one that is not."""
-    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
-    groups = [o for o in overrides if o.split("=")[0] in _groups()]
-    known = _keys(groups)
-    parent, _, name = key.rpartition(".")
-    siblings = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent)
-    line = f"{typed}: there is no key {key}; "
-    if parent and siblings:
-        line += f"{parent} has {', '.join(siblings)}"
-    else:
-        line += f"there are {', '.join(sorted(_groups() | {k.split('.')[0] for k in known}))}"
-    close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(name, siblings, n=1)
-    return f"{line} (did you mean {close[0]}?)" if close else line
-
-
-def _groups() -> set[str]:
-    return {path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra"}
-
-
-def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-
-
-def _keys(overrides: Sequence[str]) -> list[str]:
-    """Dotted keys of the configuration with these choices of groups, or of the default one where they do not compose."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        try:
-            cfg = compose("config", overrides=list(overrides))
-        except HydraException:
-            cfg = compose("config")
-
-    def walk(node: DictConfig, prefix: str) -> list[str]:
-        keys = []
-        for key in map(str, node):
-            keys.append(f"{prefix}{key}")
-            child = node._get_node(key)
-            if isinstance(child, DictConfig):
-                keys += walk(child, f"{prefix}{key}.")
-        return keys
-
-    return [key for key in walk(cfg, "") if not key.rpartition(".")[2].startswith("_")]
-
-
-def complain(lines: str) -> None:
-    """Prints an error, a line each, to standard error."""
-    for line in lines.splitlines():
-        print(f"error: {line}", file=sys.stderr, flush=True)

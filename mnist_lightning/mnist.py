@@ -224,6 +224,7 @@ def _fetch(url: str, path: Path, md5: str) -> Path:
             if digest.hexdigest() != md5:
                 raise ValueError(f"expected MD5 {md5}, received {part.tell():,} bytes with MD5 {digest.hexdigest()}")
             part.close()
+            Path(part.name).chmod(0o644)  # a temporary file is its maker's alone; MNIST is for all
             Path(part.name).replace(path)
         except BaseException:
             Path(part.name).unlink()

@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from mnist_lightning.config import CONF_DIR, ConfigError, build, check, register_resolvers
-from mnist_lightning.launch import BAD_CONFIG, complain, explain
+from mnist_lightning.explain import complain, explain
+from mnist_lightning.launch import BAD_CONFIG
 from mnist_lightning.models import count_parameters
 
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)

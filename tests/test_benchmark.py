@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lightning import benchmark
+from mnist_lightning import benchmark, contestants
 from mnist_lightning.config import build
 from mnist_lightning.models import Net1, Net3
 from mnist_lightning.models.dropout import Dropout
@@ -21,12 +21,12 @@ def test_command_measures_all_contestants_and_writes_json(tmp_path: Path) -> Non
     assert done.status == 0, done.err
     report = json.loads((tmp_path / "bench.json").read_text("utf-8"))
     steps = report["ms_per_step"]
-    assert list(steps) == list(benchmark.CONTESTANTS)
+    assert list(steps) == list(contestants.CONTESTANTS)
     assert all(len(figures["rounds"]) == 2 and min(figures["rounds"]) > 0 for figures in steps.values())
     ratio = steps["published loop"]["median"] / steps["this project"]["median"]
     assert report["ratios"]["published loop / this project"] == pytest.approx(ratio)
     assert report["steps_per_epoch"] == 25
-    for line in (*benchmark.CONTESTANTS, "FLOP bound", "published loop / this project", "this project / floor"):
+    for line in (*contestants.CONTESTANTS, "FLOP bound", "published loop / this project", "this project / floor"):
         assert line in done.out
 
 
@@ -36,7 +36,7 @@ def test_flops_of_a_step_are_the_published_ones() -> None:
 
 
 def test_the_published_network_has_torchs_own_dropout() -> None:
-    net = benchmark.stock_network(compose_config("model=net3"))
+    net = contestants.stock_network(compose_config("model=net3"))
     dropouts = [module for module in net.modules() if isinstance(module, nn.Dropout)]
     assert len(dropouts) == 6
     assert not any(isinstance(module, Dropout) for module in dropouts)
@@ -47,7 +47,7 @@ def test_the_published_network_has_torchs_own_dropout() -> None:
 def test_per_image_transforms_are_the_published_ones() -> None:
     data = build(compose_config("data=synthetic", "data.train_images=20"), "data", seed=0, augmentation=nn.Identity())
     data.setup("fit")
-    dataset = benchmark.PerImage(data.splits["train"].images, data.splits["train"].labels)
+    dataset = contestants.PerImage(data.splits["train"].images, data.splits["train"].labels)
     torch.manual_seed(0)
     (first, label), (again, _) = dataset[0], dataset[0]
     assert (first.shape, first.dtype, label) == ((1, 28, 28), torch.float32, int(data.splits["train"].labels[0]))

@@ -1,0 +1,242 @@
+"""The five ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
+
+Each is built once and returns a function that takes a number of steps, runs them after a warm-up, and returns their seconds.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
+
+from mnist_lightning.config import build
+from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule
+from mnist_lightning.models.dropout import Dropout
+from mnist_lightning.train import assemble, make_gate
+
+WARM_UP = 5  # steps of each round that are not timed: workers start, caches fill
+WORKERS = 2  # of the contestants that load by worker processes: the fastest number on two cores
+
+
+class Clock(L.Callback):
+    """Times the steps of one Lightning epoch after the warm-up: from one step's end to the last's."""
+
+    def __init__(self) -> None:
+        self.first = self.last = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self.last = time.perf_counter()
+        if trainer.fit_loop.epoch_loop.batch_idx == WARM_UP - 1:
+            self.first = self.last
+
+
+def timed(step: Callable[[], object], steps: int) -> float:
+    """Seconds of `steps` calls after the warm-up."""
+    for _ in range(WARM_UP):
+        step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - start
+
+
+class PerImage(Dataset[tuple[Tensor, int]]):
+    """The published way to data: one PIL image at a time through torchvision's transforms."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+        self.transform = v2.Compose(
+            [
+                v2.ToPILImage(),
+                v2.ColorJitter(brightness=0.4, contrast=0.4),
+                v2.RandomRotation(5),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize((MEAN,), (STD,)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index][None]), int(self.labels[index])
+
+
+def stock_network(cfg: DictConfig) -> nn.Module:
+    """The configured network with torch's own dropout."""
+    net: nn.Module = build(cfg, "model")
+    for name, module in list(net.named_modules()):
+        if isinstance(module, Dropout):
+            parent = net.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], nn.Dropout(module.p))
+    return net
+
+
+def published_sgd(net: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(net.parameters(), lr=0.015, momentum=0.9)
+
+
+def per_image_loader(data: DigitsDataModule) -> DataLoader[Any]:
+    dataset = PerImage(data.splits["train"].images, data.splits["train"].labels)
+    return DataLoader(dataset, batch_size=data.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
+
+
+def published_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+    """1. The published loop, written out: per-image PIL transforms, workers, stock modules, `.item()` every step."""
+    net = stock_network(cfg).to(device).train()
+    optimizer, loader = published_sgd(net), per_image_loader(data)
+
+    def round_of(steps: int) -> float:
+        batches, losses = endless(loader), []
+
+        def step() -> None:
+            images, targets = next(batches)
+            images, targets = images.to(device), targets.to(device)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(images), targets)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+
+        return timed(step, steps)
+
+    return round_of
+
+
+class TypicalModule(L.LightningModule):
+    """A LightningModule as tutorials write it: torchmetrics, and loss and accuracy logged every step."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.accuracy = MulticlassAccuracy(NUM_CLASSES, average="micro")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        logits = self.net(images)
+        loss = F.cross_entropy(logits, targets)
+        self.accuracy(logits, targets)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log("train_acc", self.accuracy, on_step=True, on_epoch=True, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return published_sgd(self.net)
+
+
+def typical_lightning(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+    """2. A usual Lightning set-up: transforms in the dataset, workers, torchmetrics, a log entry every step."""
+
+    def round_of(steps: int) -> float:
+        clock = Clock()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = L.Trainer(
+                accelerator=device.type,
+                devices=1,
+                max_epochs=1,
+                limit_train_batches=steps + WARM_UP,
+                log_every_n_steps=1,
+                callbacks=[clock],
+                default_root_dir=folder,
+                enable_model_summary=False,
+                enable_progress_bar=sys.stderr.isatty(),
+            )
+            trainer.fit(TypicalModule(stock_network(cfg)), per_image_loader(data))
+        return clock.last - clock.first
+
+    return round_of
+
+
+def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+    """3. This project as a user runs it: gate, epoch table, checkpoints, events, the configured augmentation."""
+
+    def round_of(steps: int) -> float:
+        clock, gate = Clock(), make_gate(cfg)
+        gate.on_miss = "warn"
+        with tempfile.TemporaryDirectory() as folder, silence():
+            parts = assemble(cfg, Path(folder), gate)
+            parts.data.splits = data.splits  # read once for all contestants
+            parts.trainer.limit_train_batches = steps + WARM_UP
+            parts.trainer.limit_val_batches = 1
+            parts.trainer.fit_loop.max_epochs = 1
+            parts.trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+            parts.trainer.fit(parts.classifier, datamodule=parts.data)
+        return clock.last - clock.first
+
+    return round_of
+
+
+def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+    """4. The same batches, augmentation, network and optimizer as 3, in a loop without Lightning that logs nothing."""
+    net = build(cfg, "model").to(device).train()
+    optimizer = build(cfg, "optimizer")(net.parameters())
+    loader = data.train_dataloader()
+
+    def round_of(steps: int) -> float:
+        batches = endless(loader)
+
+        def step() -> None:
+            images, targets = (tensor.to(device) for tensor in next(batches))
+            images = (data.augmentation(images[:, None].float()) / 255 - MEAN) / STD
+            loss = F.cross_entropy(net(images), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return timed(step, steps)
+
+    return round_of
+
+
+def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+    """5. The floor: forward, backward and optimizer on one batch that lies ready."""
+    net = build(cfg, "model").to(device).train()
+    optimizer = build(cfg, "optimizer")(net.parameters())
+    images = torch.randn(data.batch_size, 1, 28, 28, device=device)
+    targets = torch.randint(NUM_CLASSES, (data.batch_size,), device=device)
+
+    def step() -> None:
+        loss = F.cross_entropy(net(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return lambda steps: timed(step, steps)
+
+
+CONTESTANTS = {
+    "published loop": published_loop,
+    "typical Lightning": typical_lightning,
+    "this project": this_project,
+    "bare loop": bare_loop,
+    "floor: fixed batch": fixed_batch,
+}
+
+
+def endless(loader: DataLoader[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keeps the line per epoch of the timed runs out of the table."""
+    stdout = sys.stdout
+    with Path(os.devnull).open("w", encoding="utf-8") as sys.stdout:
+        try:
+            yield
+        finally:
+            sys.stdout = stdout

@@ -1,0 +1,92 @@
+"""What Hydra says of a bad command line, as the line a user can act on: what was typed, the rule, the way out.
+
+Imports neither torch nor lightning.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+
+from mnist_lightning.config import CONF_DIR, ConfigError, one_line
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """A configuration error as lines a user can act on: what was typed, the rule, the way out.
+
+    Args:
+        error: From Hydra, OmegaConf or `check`.
+        overrides: The command line, to quote from.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return _no_such_choice(f"{group}={choice}", error.options)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
+    if "Config group override must be a string" in str(error):  # model=null, model=5
+        for typed in overrides:
+            group, _, choice = typed.partition("=")
+            if group in _groups() and choice not in (choices := _choices(group)):
+                return _no_such_choice(typed, choices)
+    match = re.match(r"Could not (?:override|append to config\.) '?([^'\s]+)'", str(error))
+    if match:
+        return _no_such_key(match[1], overrides)
+    return one_line(error) if not isinstance(error, ConfigError) else str(error)
+
+
+def _no_such_choice(typed: str, choices: Sequence[str]) -> str:
+    return f"{typed}: there is no such choice; {typed.partition('=')[0]} must be one of {', '.join(choices)}"
+
+
+def _no_such_key(key: str, overrides: Sequence[str]) -> str:
+    """Says which keys there are in place of the one that is not."""
+    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
+    groups = [o for o in overrides if o.split("=")[0] in _groups()]
+    known = _keys(groups)
+    parent, _, name = key.rpartition(".")
+    siblings = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent)
+    line = f"{typed}: there is no key {key}; "
+    if parent and siblings:
+        line += f"{parent} has {', '.join(siblings)}"
+    else:
+        line += f"there are {', '.join(sorted(_groups() | {k.split('.')[0] for k in known}))}"
+    close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(name, siblings, n=1)
+    return f"{line} (did you mean {close[0]}?)" if close else line
+
+
+def _groups() -> set[str]:
+    return {path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra"}
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    """Dotted keys of the configuration with these choices of groups, or of the default one where they do not compose."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            cfg = compose("config", overrides=list(overrides))
+        except HydraException:
+            cfg = compose("config")
+
+    def walk(node: DictConfig, prefix: str) -> list[str]:
+        keys = []
+        for key in map(str, node):
+            keys.append(f"{prefix}{key}")
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                keys += walk(child, f"{prefix}{key}.")
+        return keys
+
+    return [key for key in walk(cfg, "") if not key.rpartition(".")[2].startswith("_")]
+
+
+def complain(lines: str) -> None:
+    """Prints an error, a line each, to standard error."""
+    for line in lines.splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,132 @@
+"""The rules of every configuration value that the project itself reads: type, bounds, and an example to try instead.
+
+Each description finishes the sentence "KEY must be …". The rules are pydantic's; `config.check` applies them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Held out class-balanced, so bounded by the rarest class: 5,421 of the 60,000 training images show a 5.
+MAX_VAL_IMAGES = 50_000
+
+
+def _rule(text: str, example: Any, **bounds: Any) -> Any:
+    return Field(description=text, examples=[example], **bounds)
+
+
+def _number(text: str, example: float, **bounds: Any) -> Any:
+    return _rule(text, example, allow_inf_nan=False, **bounds)
+
+
+Count = Annotated[int, _rule("an integer of at least 1", 1, ge=1)]
+Degrees = Annotated[float, _number("a number of degrees from 0 to 180", 10, ge=0, le=180)]
+Fill = Annotated[float, _number("a grey value from 0 to 255", 0, ge=0, le=255)]
+Interpolation = Annotated[Literal["bilinear", "nearest"], _rule("bilinear or nearest", "bilinear")]
+Factor = Annotated[float, _number("a number from 0 to 1", 0.4, ge=0, le=1)]
+Warmup = Annotated[float, _number("a fraction of the run, at least 0 and below 1", 0.05, ge=0, lt=1)]
+
+
+class _Open(BaseModel):
+    """A group whose targets may take further arguments, as a network of the user's own does."""
+
+    # strict: "1" is no number and true is no integer, so that a value means what it looks like.
+    model_config = ConfigDict(extra="allow", strict=True)
+    target: Annotated[str, Field(alias="_target_", description="an import path", examples=["torch.optim.SGD"])]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Model(_Open):
+    dropout: Annotated[float, _number("a probability, at least 0 and below 1", 0.025, ge=0, lt=1)] = 0
+    channels: Annotated[
+        list[Annotated[int, _rule("an integer of at least 1", 8, ge=1)]],
+        _rule("a list of channel widths", [8, 16, 8, 12, 16, 20, 16], min_length=1),
+    ] = [1]
+
+
+class _Optimizer(_Open):
+    lr: Annotated[float, _number("a finite number above 0", 0.015, gt=0)]
+    momentum: Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)] = 0
+    nesterov: Annotated[bool, _rule("true or false", True)] = False
+    weight_decay: Annotated[float, _number("a finite number of at least 0", 0.0001, ge=0)] = 0
+    betas: Annotated[
+        list[Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)]],
+        _rule("a list of two numbers", [0.9, 0.999], min_length=2, max_length=2),
+    ] = [0.9, 0.999]
+
+
+class _Scheduler(_Open):
+    warmup: Warmup = 0
+    div_factor: Annotated[float, _number("a finite number of at least 1", 25, ge=1)] = 1
+    final_div_factor: Annotated[float, _number("a finite number of at least 1", 10000, ge=1)] = 1
+
+
+class _Augmentation(_Open):
+    degrees: Degrees = 0
+    translate: Annotated[float, _number("a fraction of the side, from 0 to 1", 0.07, ge=0, le=1)] = 0
+    scale: Annotated[
+        list[Annotated[float, _number("a finite number above 0", 0.9, gt=0)]],
+        _rule("a list of the lowest and the highest factor", [0.9, 1.1], min_length=2, max_length=2),
+    ] = [1, 1]
+    shear: Annotated[float, _number("a number of degrees, at least 0 and below 90", 8, ge=0, lt=90)] = 0
+    fill: Fill = 0
+    interpolation: Interpolation = "bilinear"
+    brightness: Factor = 0
+    contrast: Factor = 0
+
+
+class _Data(_Open):
+    batch_size: Annotated[int, _rule("an integer of at least 1", 64, ge=1)]
+    eval_batch_size: Annotated[int, _rule("an integer of at least 1", 1000, ge=1)]
+    val_images: Annotated[
+        int,
+        _rule(
+            f"an integer from 0 (no hold-out) to {MAX_VAL_IMAGES} (every class keeps images to train on)",
+            5000,
+            ge=0,
+            le=MAX_VAL_IMAGES,
+        ),
+    ]
+    num_workers: Annotated[int, _rule("an integer of at least 0", 0, ge=0)]
+    root: Annotated[str, _rule("a folder", "data", min_length=1)] = "data"
+    places: Annotated[list[str], _rule("a list of folders", ["../shared/mnist"])] = []
+    mirrors: Annotated[list[str], _rule("a list of addresses", [])] = []
+    train_images: Annotated[int, _rule("an integer of at least 10", 10000, ge=10)] = 60_000
+    test_images: Annotated[int, _rule("an integer of at least 10", 2000, ge=10)] = 10_000
+
+
+class _Trainer(_Open):
+    max_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
+    accelerator: Annotated[str, _rule("the name of an accelerator of lightning.Trainer", "auto")]
+    devices: Annotated[
+        Literal[1] | Annotated[list[int], Field(min_length=1, max_length=1)],
+        _rule("1, or a list of the index of one device: a run uses one", 1),
+    ]
+    precision: Annotated[str | int, _rule("a precision of lightning.Trainer", "32-true")]
+    deterministic: Annotated[bool | Literal["warn"], _rule("true, false or warn", True)]
+
+
+class _Gate(_Closed):
+    max_params: Annotated[int, _rule("an integer of at least 1", 8000, ge=1)]
+    min_accuracy: Annotated[float, _number("a fraction above 0 and at most 1 (99.4 % is 0.994)", 0.994, gt=0, le=1)]
+    within_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
+    rule: Annotated[
+        Literal["best", "last", "mean_last_3", "selected"], _rule("one of best, last, mean_last_3, selected", "last")
+    ]
+    on_miss: Annotated[Literal["fail", "warn"], _rule("fail or warn", "fail")]
+
+
+class Config(_Closed):
+    """Every key of a run's configuration that the project itself reads, with its rule."""
+
+    model: _Model
+    optimizer: _Optimizer
+    scheduler: _Scheduler
+    augmentation: _Augmentation
+    data: _Data
+    trainer: _Trainer
+    gate: _Gate
+    seed: Annotated[int, _rule("an integer from 0 to 4294967295", 0, ge=0, le=2**32 - 1)]

@@ -179,9 +179,15 @@ def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) 
     return round_of
 
 
+def own_network(cfg: DictConfig, device: torch.device) -> nn.Module:
+    """The configured network as `LitClassifier` holds it."""
+    net: nn.Module = build(cfg, "model").to(device, memory_format=torch.channels_last)
+    return net.train()
+
+
 def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
     """4. The same batches, augmentation, network and optimizer as 3, in a loop without Lightning that logs nothing."""
-    net = build(cfg, "model").to(device).train()
+    net = own_network(cfg, device)
     optimizer = build(cfg, "optimizer")(net.parameters())
     loader = data.train_dataloader()
 
@@ -203,7 +209,7 @@ def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> 
 
 def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
     """5. The floor: forward, backward and optimizer on one batch that lies ready."""
-    net = build(cfg, "model").to(device).train()
+    net = own_network(cfg, device)
     optimizer = build(cfg, "optimizer")(net.parameters())
     images = torch.randn(data.batch_size, 1, 28, 28, device=device)
     targets = torch.randint(NUM_CLASSES, (data.batch_size,), device=device)

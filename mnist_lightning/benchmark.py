@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from mnist_lightning.config import CONF_DIR, ConfigError, build, check, register_resolvers
+from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
 from mnist_lightning.contestants import CONTESTANTS, silence, timed
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.explain import complain, explain
@@ -187,9 +186,8 @@ def main() -> None:
     overrides = [argument for argument in sys.argv[1:] if argument.split("=")[0] not in own]
     try:
         counts = {key: count_of(key, own.get(key, str(default))) for key, default in OWN_OPTIONS.items()}
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            # The published batch size, so that all contestants do the published work.
-            cfg = compose("config", overrides=["data.batch_size=128", *overrides])
+        # The published batch size, so that all contestants do the published work.
+        cfg = compose_config("data.batch_size=128", *overrides)
         check(cfg)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         complain(explain(error, overrides))

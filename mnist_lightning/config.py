@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +30,16 @@ LAUNCH_ID = secrets.token_hex(3)
 
 class ConfigError(ValueError):
     """One or more values break a rule; the message has a line for each: key, value, rule, way out."""
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """The configuration of a command line, without Hydra's own node.
+
+    Raises:
+        HydraException, OmegaConfBaseException: The overrides do not compose; `explain` says why in one line.
+    """
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
 
 
 # --- checking -----------------------------------------------------------------------------------------------------------

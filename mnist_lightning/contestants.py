@@ -22,7 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
 from mnist_lightning.config import build
-from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule
+from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
 from mnist_lightning.models.dropout import Dropout
 from mnist_lightning.train import assemble, make_gate
 
@@ -196,7 +196,7 @@ def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> 
 
         def step() -> None:
             images, targets = (tensor.to(device) for tensor in next(batches))
-            images = (data.augmentation(images[:, None].float()) / 255 - MEAN) / STD
+            images = normalize(data.augmentation(images[:, None].float()))
             loss = F.cross_entropy(net(images), targets)
             optimizer.zero_grad()
             loss.backward()

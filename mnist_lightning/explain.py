@@ -8,11 +8,10 @@ import re
 import sys
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
-from mnist_lightning.config import CONF_DIR, ConfigError, one_line
+from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, one_line
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
@@ -68,11 +67,10 @@ def _choices(group: str) -> list[str]:
 
 def _keys(overrides: Sequence[str]) -> list[str]:
     """Dotted keys of the configuration with these choices of groups, or of the default one where they do not compose."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        try:
-            cfg = compose("config", overrides=list(overrides))
-        except HydraException:
-            cfg = compose("config")
+    try:
+        cfg = compose_config(*overrides)
+    except HydraException:
+        cfg = compose_config()
 
     def walk(node: DictConfig, prefix: str) -> list[str]:
         keys = []

@@ -19,7 +19,6 @@ def _number(text: str, example: float, **bounds: Any) -> Any:
     return _rule(text, example, allow_inf_nan=False, **bounds)
 
 
-Count = Annotated[int, _rule("an integer of at least 1", 1, ge=1)]
 Degrees = Annotated[float, _number("a number of degrees from 0 to 180", 10, ge=0, le=180)]
 Fill = Annotated[float, _number("a grey value from 0 to 255", 0, ge=0, le=255)]
 Interpolation = Annotated[Literal["bilinear", "nearest"], _rule("bilinear or nearest", "bilinear")]

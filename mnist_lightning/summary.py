@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from mnist_lightning.config import CONF_DIR, ConfigError, build, check, register_resolvers
+from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import BAD_CONFIG
 from mnist_lightning.models import count_parameters
@@ -165,8 +164,7 @@ def main() -> None:
         )
         return
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            cfg = compose("config", overrides=overrides)
+        cfg = compose_config(*overrides)
         check(cfg)
         net = build(cfg, "model")
         layers = summarize(net)

@@ -26,8 +26,6 @@ from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.mnist import CHECKOUT
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
-log = logging.getLogger(__name__)
-
 VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 # True of this project and of no use to its users.
 SILENCED = (

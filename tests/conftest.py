@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from torch import Tensor
 
 from mnist_lightning import digits, mnist
 from mnist_lightning.__main__ import main
-from mnist_lightning.config import CONF_DIR, register_resolvers
+from mnist_lightning.config import compose_config, register_resolvers
 
 register_resolvers()
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
@@ -32,10 +31,18 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes they start
 TINY = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.max_epochs=1", "trainer.accelerator=cpu")
 
 
-def compose_config(*overrides: str) -> DictConfig:
-    """The configuration of a command line, without its hydra node."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+def quiet_trainer(folder: Path, max_epochs: int) -> L.Trainer:
+    """A Trainer on the CPU that shows and keeps nothing."""
+    return L.Trainer(
+        max_epochs=max_epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+    )
 
 
 @dataclass

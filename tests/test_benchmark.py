@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from mnist_lightning import benchmark, contestants
-from mnist_lightning.config import build
+from mnist_lightning.config import build, compose_config
 from mnist_lightning.models import Net1, Net3
 from mnist_lightning.models.dropout import Dropout
-from tests.conftest import compose_config, finish, spawn
+from tests.conftest import finish, spawn
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnist_lightning.classifier import LitClassifier, NonFiniteLossError
-from mnist_lightning.config import build
+from mnist_lightning.config import build, compose_config
 from mnist_lightning.data import SyntheticDataModule, normalize
-from tests.conftest import compose_config
+from tests.conftest import quiet_trainer
 
 
 def fit(tmp_path: Path, net: nn.Module, *overrides: str, epochs: int = 2, val_images: int = 0) -> tuple[L.Trainer, Any, Any]:
@@ -20,16 +20,7 @@ def fit(tmp_path: Path, net: nn.Module, *overrides: str, epochs: int = 2, val_im
     cfg.data.val_images = val_images
     data: SyntheticDataModule = build(cfg, "data", seed=0, augmentation=nn.Identity())
     classifier = LitClassifier(net, build(cfg, "optimizer"), build(cfg, "scheduler"), data.epoch_split)
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(tmp_path, epochs)
     trainer.fit(classifier, datamodule=data)
     return trainer, classifier, data
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 import yaml
 
-from mnist_lightning.config import CONF_DIR, ConfigError, build, check, run_name
+from mnist_lightning.config import CONF_DIR, ConfigError, build, check, compose_config, run_name
 from mnist_lightning.models import Net3
-from tests.conftest import compose_config
 
 GROUPS = ("model", "optimizer", "scheduler", "augmentation", "data")
 

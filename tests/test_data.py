@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from mnist_lightning import data as data_module
 from mnist_lightning import mnist
-from mnist_lightning.config import build
+from mnist_lightning.config import build, compose_config
 from mnist_lightning.data import (
     DigitsDataModule,
     InMemoryImages,
@@ -21,7 +21,7 @@ from mnist_lightning.data import (
     normalize,
     whole_batch,
 )
-from tests.conftest import compose_config
+from tests.conftest import quiet_trainer
 
 
 def module(**options: Any) -> SyntheticDataModule:
@@ -155,15 +155,7 @@ class Recorder(L.LightningModule):
 def test_only_training_batches_are_augmented(tmp_path: Path) -> None:
     recorder = Recorder()
     data = module(augmentation=lambda images: torch.full_like(images, 255.0), val_images=50)
-    trainer = L.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        num_sanity_val_steps=0,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(tmp_path, max_epochs=2)
     trainer.fit(recorder, datamodule=data)
     trainer.test(recorder, datamodule=data, verbose=False)
     white = normalize(torch.tensor(255.0))

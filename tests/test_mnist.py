@@ -13,8 +13,9 @@ import torch
 from torchvision.datasets import MNIST
 
 from mnist_lightning import digits, mnist
+from mnist_lightning.config import compose_config
 from mnist_lightning.mnist import FILES, MNISTFileError, MNISTNotFoundError, read_idx
-from tests.conftest import compose_config, idx_bytes
+from tests.conftest import idx_bytes
 
 
 class Mirror(http.server.ThreadingHTTPServer):

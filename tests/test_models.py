@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 import mnist_lightning.models as models
-from mnist_lightning.config import ConfigError, build
+from mnist_lightning.config import ConfigError, build, compose_config
 from mnist_lightning.models import Net1, Net2, Net3, count_parameters
 from mnist_lightning.summary import summarize
-from tests.conftest import compose_config
 
 NETS = {"net1": Net1, "net2": Net2, "net3": Net3}
 

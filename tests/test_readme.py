@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning.config import check
+from mnist_lightning.config import check, compose_config
 from mnist_lightning.models import Net1, Net2, Net3, count_parameters
-from tests.conftest import compose_config
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text("utf-8")

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.optim import SGD
 
-from mnist_lightning.config import build
-from tests.conftest import compose_config
+from mnist_lightning.config import build, compose_config
 
 
 def lrs(name: str, total_steps: int, *overrides: str) -> list[float]:

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-from mnist_lightning.config import ConfigError, build
+from mnist_lightning.config import ConfigError, build, compose_config
 from mnist_lightning.data import normalize
 from mnist_lightning.gate import ParameterBudgetError
 from mnist_lightning.train import run
-from tests.conftest import TINY, compose_config, read_verdict
+from tests.conftest import TINY, read_verdict
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:

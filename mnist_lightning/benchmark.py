@@ -1,8 +1,9 @@
 """`python -m mnist_lightning.benchmark`: what a training step costs here, against the published loop and against the machine.
 
-Five contestants take the same number of steps with the same network and batch size, in interleaved rounds of one run, so that
-what else the machine does falls on all alike; a figure is the median over the rounds. Overrides as for `mnist_lightning`
-(`model=net1 data.batch_size=256`), and `rounds=`, `steps=`, `out=` of its own.
+Five contestants take the same number of steps with the same network and batch size, each in a process of its own, in
+interleaved rounds of one run, so that what else the machine does falls on all alike; a figure is the median over the rounds.
+Overrides as for `mnist_lightning` (`model=net1 data.batch_size=256`), and `rounds=`, `steps=`, `out=` of its own. `table=cost`
+measures this project alone, over networks and batch sizes.
 """
 
 import json
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,16 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
-from mnist_lightning.contestants import CONTESTANTS, silence, timed
-from mnist_lightning.data import DigitsDataModule
+from mnist_lightning.contestants import CONTESTANTS, InProcess, device_of, read_data, timed
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import BAD_CONFIG
 from mnist_lightning.summary import summarize
-from mnist_lightning.train import assemble, make_gate, quieten, versions
+from mnist_lightning.train import versions
 
 OWN_OPTIONS = {"rounds": 5, "steps": 40}
+TABLES = ("contestants", "cost")
+NETWORKS = ("net1", "net2", "net3")
+BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 
 
 # --- what the machine could do ------------------------------------------------------------------------------------------
@@ -54,16 +56,6 @@ def step_flops(net: nn.Module, batch_size: int) -> int:
     return batch_size * 2 * (3 * sum(layers) - layers[0])
 
 
-def evaluation_seconds(cfg: DictConfig, data: DigitsDataModule) -> float:
-    """Seconds of the project's own evaluation of all test images."""
-    with tempfile.TemporaryDirectory() as folder, silence():
-        parts = assemble(cfg, Path(folder), make_gate(cfg))
-        parts.data.splits = data.splits
-        start = time.perf_counter()
-        parts.trainer.validate(parts.classifier, datamodule=parts.data, verbose=False)
-        return time.perf_counter() - start
-
-
 def one_step_run(overrides: list[str]) -> tuple[float, float]:
     """Seconds and peak resident bytes of a whole command that takes one training step and evaluates all test images."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -79,65 +71,91 @@ def one_step_run(overrides: list[str]) -> tuple[float, float]:
 # --- the report ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Result:
-    """Milliseconds per step of one contestant, a figure per round."""
-
-    name: str
-    rounds_ms: list[float]
-
-    @property
-    def ms(self) -> float:
-        return statistics.median(self.rounds_ms)
-
-
 def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> dict[str, Any]:
     """Runs all rounds and returns every figure of the report."""
-    quieten()
-    accelerator = str(cfg.trainer.accelerator)
-    use_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if use_cuda else "cpu")
-    seconds_to_end, resident_bytes = one_step_run(overrides)  # first: a child's peak is the largest of all so far
-    data: DigitsDataModule = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
-    data.prepare_data()
-    data.setup("fit")
-    contestants = {name: make(cfg, data, device) for name, make in CONTESTANTS.items()}
-    results = {name: Result(name, []) for name in contestants}
-    for _ in range(rounds):
-        for name, round_of in contestants.items():
-            results[name].rounds_ms.append(1000 * round_of(steps) / steps)
-    flops, peak = step_flops(build(cfg, "model"), data.batch_size), matrix_product_flops(device)
+    seconds_to_end, resident_bytes = one_step_run(overrides)
+    contestants = {name: InProcess(name, overrides) for name in (*CONTESTANTS, "evaluation")}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    try:
+        for _ in range(rounds):
+            for name, contestant in contestants.items():
+                each = 1 if name == "evaluation" else steps
+                seconds[name].append(contestant.round_of(each) / each)
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
+    evaluation_s = statistics.median(seconds.pop("evaluation"))
+    net, data, device = build(cfg, "model"), read_data(cfg), device_of(cfg)
+    flops, peak = step_flops(net, data.batch_size), matrix_product_flops(device)
     steps_per_epoch = -(-data.num_images("train") // data.batch_size)
-    ours = results["this project"].ms
-    training_s = ours * steps_per_epoch / 1000
-    evaluation_s = statistics.median(evaluation_seconds(cfg, data) for _ in range(3))
+    median = {name: statistics.median(of_rounds) for name, of_rounds in seconds.items()}
+    ours = median["this project"]
+    training_s = ours * steps_per_epoch
     return {
-        "network": type(build(cfg, "model")).__name__,
+        "network": type(net).__name__,
         "batch_size": data.batch_size,
         "rounds": rounds,
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
-        "ms_per_step": {name: {"median": r.ms, "rounds": r.rounds_ms} for name, r in results.items()},
+        "ms_per_step": {
+            name: {"median": 1000 * median[name], "rounds": [1000 * s for s in of_rounds]}
+            for name, of_rounds in seconds.items()
+        },
+        "resident_bytes": {name: contestants[name].peaks_bytes for name in seconds},
         "flop_bound_ms": 1000 * flops / peak,
         "flop_per_step": flops,
         "flops_of_matrix_product": peak,
         "ratios": {
-            "published loop / this project": results["published loop"].ms / ours,
-            "typical Lightning / this project": results["typical Lightning"].ms / ours,
-            "this project / bare loop": ours / results["bare loop"].ms,
-            "this project / floor": ours / results["floor: fixed batch"].ms,
+            "published loop / this project": median["published loop"] / ours,
+            "typical Lightning / this project": median["typical Lightning"] / ours,
+            "this project / bare loop": ours / median["bare loop"],
+            "this project / floor": ours / median["floor: fixed batch"],
             "epoch with evaluation / training alone": (training_s + evaluation_s) / training_s,
         },
         "evaluation_s": evaluation_s,
         "one_step_run_s": seconds_to_end,
         "one_step_run_resident_bytes": resident_bytes,
-        "machine": {
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
+        "machine": machine(device),
         "versions": versions(),
     }
+
+
+def measure_cost(overrides: list[str], rounds: int, steps: int) -> dict[str, Any]:
+    """Milliseconds per step of this project for every network and batch size: the median over the rounds."""
+    ms: dict[str, dict[int, float]] = {}
+    for network in NETWORKS:
+        ms[network] = {}
+        for batch_size in BATCH_SIZES:
+            contestant = InProcess("this project", [*overrides, f"model={network}", f"data.batch_size={batch_size}"])
+            try:
+                # Large batches have few steps in an epoch.
+                seconds = [contestant.round_of(max(5, steps * 32 // batch_size)) for _ in range(rounds)]
+            finally:
+                contestant.close()
+            ms[network][batch_size] = 1000 * statistics.median(seconds) / max(5, steps * 32 // batch_size)
+    return {"ms_per_step": ms, "machine": machine(device_of(compose_config(*overrides))), "versions": versions()}
+
+
+def cost_text(report: dict[str, Any]) -> str:
+    """The cost table for the terminal: ms/step and images/s, batch sizes down, networks across."""
+    columns = report["ms_per_step"]
+    lines = ["batch  " + "".join(f"{network:>22}" for network in columns)]
+    lines.append("       " + f"{'ms/step':>12}{'images/s':>10}" * len(columns))
+    for batch in BATCH_SIZES:
+        lines.append(f"{batch:5}  " + "".join(f"{ms[batch]:12.1f}{1000 * batch / ms[batch]:10,.0f}" for ms in columns.values()))
+    return "\n".join([*lines, where(report)])
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+    return {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def where(report: dict[str, Any]) -> str:
+    """The report's last line."""
+    on = report["machine"]
+    return f"on {on['device']}, {on['cores']} cores, {on['threads']} threads; {report['versions']}"
 
 
 def cpu_name() -> str:
@@ -151,10 +169,12 @@ def text(report: dict[str, Any]) -> str:
     """The report as a table for the terminal."""
     batch, steps = report["batch_size"], report["steps_per_epoch"]
     lines = [f"{report['network']}, batch {batch}, {report['rounds']} interleaved rounds of {report['steps']} steps"]
-    lines.append(f"{'':20} {'ms/step':>8} {'(lowest-highest)':>18} {'images/s':>9} {'s/epoch':>8}")
+    lines.append(f"{'':20} {'ms/step':>8} {'(lowest-highest)':>18} {'images/s':>9} {'s/epoch':>8} {'peak MB':>8}")
     for name, figures in report["ms_per_step"].items():
         ms, spread = figures["median"], f"({min(figures['rounds']):.1f}-{max(figures['rounds']):.1f})"
-        lines.append(f"{name:20} {ms:8.1f} {spread:>18} {1000 * batch / ms:9,.0f} {ms * steps / 1000:8.1f}")
+        megabytes = report["resident_bytes"][name][-1] / 1e6
+        line = f"{name:20} {ms:8.1f} {spread:>18} {1000 * batch / ms:9,.0f} {ms * steps / 1000:8.1f} {megabytes:8,.0f}"
+        lines.append(line)
     bound, flops = report["flop_bound_ms"], report["flop_per_step"] / 1e9
     peak = report["flops_of_matrix_product"] / 1e9
     lines.append(f"{'FLOP bound':20} {bound:8.1f}   {flops:.2f} GFLOP a step at {peak:.0f} GFLOPS of a float32 matrix product")
@@ -163,9 +183,9 @@ def text(report: dict[str, Any]) -> str:
     lines.append(
         f"a whole command of one step and an evaluation: {report['one_step_run_s']:.1f} s, {megabytes:,.0f} MB resident"
     )
-    machine = report["machine"]
-    lines.append(f"on {machine['device']}, {machine['cores']} cores, {machine['threads']} threads; {report['versions']}")
-    return "\n".join(lines)
+    growth = ", ".join(f"{peak / 1e6:,.0f}" for peak in report["resident_bytes"]["this project"])
+    lines.append(f"peak MB of this project after each of its rounds, an epoch of {report['steps']} steps each: {growth}")
+    return "\n".join([*lines, where(report)])
 
 
 def count_of(key: str, typed: str) -> int:
@@ -178,22 +198,25 @@ def main() -> None:
     """Measures, prints the table, and writes all figures as JSON to `out=` (default `outputs/benchmark.json`)."""
     register_resolvers()
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(
-            f"{__doc__}\nUsage: python -m mnist_lightning.benchmark [rounds=5] [steps=40] [out=FILE] [group=choice] [key=value]"
-        )
+        own_usage = " ".join(["[table=cost]", *(f"[{key}={value}]" for key, value in OWN_OPTIONS.items()), "[out=FILE]"])
+        print(f"{__doc__}\nUsage: python -m mnist_lightning.benchmark {own_usage} [group=choice] [key=value]")
         return
-    own = dict(argument.split("=", 1) for argument in sys.argv[1:] if argument.split("=")[0] in {*OWN_OPTIONS, "out"})
+    own = dict(argument.split("=", 1) for argument in sys.argv[1:] if argument.split("=")[0] in {*OWN_OPTIONS, "out", "table"})
     overrides = [argument for argument in sys.argv[1:] if argument.split("=")[0] not in own]
     try:
         counts = {key: count_of(key, own.get(key, str(default))) for key, default in OWN_OPTIONS.items()}
+        table = own.get("table", TABLES[0])
+        if table not in TABLES:
+            raise ConfigError(f"table={table}: table must be one of {', '.join(TABLES)}; try table=cost")
         # The published batch size, so that all contestants do the published work.
-        cfg = compose_config("data.batch_size=128", *overrides)
+        overrides = ["data.batch_size=128", *overrides]
+        cfg = compose_config(*overrides)
         check(cfg)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         complain(explain(error, overrides))
         sys.exit(BAD_CONFIG)
-    report = measure(cfg, overrides, **counts)
-    print(text(report))
+    report = measure_cost(overrides, **counts) if table == "cost" else measure(cfg, overrides, **counts)
+    print(cost_text(report) if table == "cost" else text(report))
     out = Path(own.get("out", "outputs/benchmark.json"))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -47,36 +47,59 @@ class LitClassifier(L.LightningModule):
         self.metrics = nn.ModuleDict(
             {f"{s}/acc": MulticlassAccuracy(NUM_CLASSES, average="micro") for s in {"train", epoch_split, "test"}}
         )
+        # Loss, logits and targets of every batch of an epoch, by split.
+        self.seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in ("train", epoch_split, "test")}
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, 10)`, no softmax, of normalised images `(N, 1, 28, 28)`."""
         return self.net(images)
 
     def _step(self, batch: Batch, split: str) -> Tensor:
-        """Loss of one batch; loss and accuracy are logged as means over the epoch's images."""
+        """Loss of one batch, kept with its logits for the end of the epoch."""
         images, targets = batch
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
-        accuracy = self.metrics[f"{split}/acc"]
-        accuracy(logits, targets)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
-        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)  # type: ignore[arg-type]  # a Metric
+        self.seen[split].append((loss.detach(), logits.detach(), targets))
         return loss
+
+    def _log_epoch(self, split: str) -> None:
+        """Logs `SPLIT/loss` and `SPLIT/acc`, means over the epoch's images.
+
+        Once an epoch: metrics and `self.log` on every step cost a millisecond a step, and make a GPU wait.
+        """
+        losses, logits, targets = zip(*self.seen[split], strict=True)
+        self.seen[split].clear()
+        num_images = torch.tensor([len(batch) for batch in targets], device=self.device)
+        loss = (torch.stack(losses) * num_images).sum() / num_images.sum()
+        accuracy = self.metrics[f"{split}/acc"]
+        accuracy(torch.cat(logits), torch.cat(targets))
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)  # type: ignore[arg-type]  # a Metric
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")
-        if not torch.isfinite(loss):
+        last = self.trainer.is_last_batch
+        # Asking a GPU for a value waits for it, so it is asked once an epoch: a loss that is not finite stays so.
+        if (last or loss.device.type == "cpu") and not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"the training loss is {loss.item()} at epoch {self.current_epoch + 1}, step {batch_idx + 1} "
                 f"(step {self.global_step + 1} of the run); lower optimizer.lr or look at the data"
             )
+        if last:
+            self._log_epoch("train")
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, self.epoch_split)
 
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch(self.epoch_split)
+
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.net.parameters())

@@ -1,14 +1,18 @@
 """The five ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
 
-Each is built once and returns a function that takes a number of steps, runs them after a warm-up, and returns their seconds.
+Each is built once, in a process of its own, and returns a function that takes a number of steps, runs them after a warm-up, and
+returns their seconds. `evaluation` is a sixth of the kind: its step is one evaluation of all test images.
 """
 
+import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
-from mnist_lightning.config import build
+from mnist_lightning.config import build, compose_config, register_resolvers
 from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
+from mnist_lightning.memory import keep_freed
+from mnist_lightning.models.batchnorm import BatchNorm2d
 from mnist_lightning.models.dropout import Dropout
-from mnist_lightning.train import assemble, make_gate
+from mnist_lightning.train import assemble, make_gate, quieten
 
 WARM_UP = 5  # steps of each round that are not timed: workers start, caches fill
 WORKERS = 2  # of the contestants that load by worker processes: the fastest number on two cores
@@ -37,8 +43,11 @@ class Clock(L.Callback):
         self.first = self.last = 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        done = trainer.fit_loop.epoch_loop.batch_idx
+        if done == WARM_UP - 1 or trainer.is_last_batch:
+            _wait_for_device()
         self.last = time.perf_counter()
-        if trainer.fit_loop.epoch_loop.batch_idx == WARM_UP - 1:
+        if done == WARM_UP - 1:
             self.first = self.last
 
 
@@ -46,10 +55,18 @@ def timed(step: Callable[[], object], steps: int) -> float:
     """Seconds of `steps` calls after the warm-up."""
     for _ in range(WARM_UP):
         step()
+    _wait_for_device()
     start = time.perf_counter()
     for _ in range(steps):
         step()
+    _wait_for_device()
     return time.perf_counter() - start
+
+
+def _wait_for_device() -> None:
+    """A GPU runs behind the program: without this, only the launching would be timed."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 class PerImage(Dataset[tuple[Tensor, int]]):
@@ -76,12 +93,13 @@ class PerImage(Dataset[tuple[Tensor, int]]):
 
 
 def stock_network(cfg: DictConfig) -> nn.Module:
-    """The configured network with torch's own dropout."""
+    """The configured network with torch's own dropout and batch norm."""
     net: nn.Module = build(cfg, "model")
     for name, module in list(net.named_modules()):
         if isinstance(module, Dropout):
-            parent = net.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], nn.Dropout(module.p))
+            net.set_submodule(name, nn.Dropout(module.p))
+        elif isinstance(module, BatchNorm2d):
+            net.set_submodule(name, nn.BatchNorm2d(module.num_features))
     return net
 
 
@@ -179,8 +197,24 @@ def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) 
     return round_of
 
 
+def evaluation(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+    """The project's evaluation of all test images, as after every epoch; a step is one of them."""
+
+    def round_of(steps: int) -> float:
+        with tempfile.TemporaryDirectory() as folder, silence():
+            parts = assemble(cfg, Path(folder), make_gate(cfg))
+            parts.data.splits = data.splits
+            start = time.perf_counter()
+            for _ in range(steps):
+                parts.trainer.validate(parts.classifier, datamodule=parts.data, verbose=False)
+            return time.perf_counter() - start
+
+    return round_of
+
+
 def own_network(cfg: DictConfig, device: torch.device) -> nn.Module:
-    """The configured network as `LitClassifier` holds it."""
+    """The configured network as `LitClassifier` holds it, in a process as `assemble` sets it up."""
+    keep_freed()
     net: nn.Module = build(cfg, "model").to(device, memory_format=torch.channels_last)
     return net.train()
 
@@ -235,6 +269,69 @@ CONTESTANTS = {
 def endless(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         yield from loader
+
+
+class InProcess:
+    """A contestant in a process of its own, since memory settings and peaks are a process's; it waits between rounds.
+
+    Args:
+        name: Of `CONTESTANTS`, or "evaluation".
+        overrides: Of the configuration.
+    """
+
+    def __init__(self, name: str, overrides: list[str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, name, overrides))
+        self.process.start()
+        theirs.close()  # so that the end of the process ends the pipe
+        self.peaks_bytes: list[int] = []
+        """Peak resident memory of the process after each round."""
+
+    def round_of(self, steps: int) -> float:
+        """Seconds of the steps.
+
+        Raises:
+            EOFError: The process has ended; its traceback is on stderr.
+        """
+        self.pipe.send(steps)
+        seconds, peak_bytes = self.pipe.recv()
+        self.peaks_bytes.append(peak_bytes)
+        return float(seconds)
+
+    def close(self) -> None:
+        self.pipe.close()  # which the process waits for
+        self.process.join()
+
+
+def _serve(pipe: Connection, name: str, overrides: list[str]) -> None:
+    """Runs a round for every number of steps received, until the pipe closes."""
+    register_resolvers()
+    quieten()
+    cfg = compose_config(*overrides)
+    data = read_data(cfg)
+    round_of = (CONTESTANTS | {"evaluation": evaluation})[name](cfg, data, device_of(cfg))
+    while True:
+        try:
+            steps = pipe.recv()
+        except EOFError:
+            return
+        seconds = round_of(steps)
+        pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def read_data(cfg: DictConfig) -> DigitsDataModule:
+    data: DigitsDataModule = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def device_of(cfg: DictConfig) -> torch.device:
+    """The device that the configured accelerator stands for."""
+    accelerator = str(cfg.trainer.accelerator)
+    use_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_cuda else "cpu")
 
 
 @contextmanager

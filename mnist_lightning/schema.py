@@ -89,7 +89,6 @@ class _Data(_Open):
             le=MAX_VAL_IMAGES,
         ),
     ]
-    num_workers: Annotated[int, _rule("an integer of at least 0", 0, ge=0)]
     root: Annotated[str, _rule("a folder", "data", min_length=1)] = "data"
     places: Annotated[list[str], _rule("a list of folders", ["../shared/mnist"])] = []
     mirrors: Annotated[list[str], _rule("a list of addresses", [])] = []

@@ -23,6 +23,7 @@ from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.memory import keep_freed
 from mnist_lightning.mnist import CHECKOUT
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
@@ -108,6 +109,7 @@ class Assembled:
 
 def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     """Seeds every generator and builds a run from its configuration; reads no data yet."""
+    keep_freed()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
     # time on every step and nothing here does so.

@@ -7,19 +7,19 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from mnist_lightning import data as data_module
 from mnist_lightning import mnist
 from mnist_lightning.config import build, compose_config
 from mnist_lightning.data import (
     DigitsDataModule,
+    IndexBatches,
     InMemoryImages,
     MNISTDataModule,
     SyntheticDataModule,
     balanced_split,
     normalize,
-    whole_batch,
 )
 from tests.conftest import quiet_trainer
 
@@ -31,7 +31,6 @@ def module(**options: Any) -> SyntheticDataModule:
         "batch_size": 32,
         "eval_batch_size": 30,
         "val_images": 0,
-        "num_workers": 0,
         "seed": 0,
         "augmentation": torch.nn.Identity(),
     }
@@ -82,9 +81,8 @@ def test_splitting_leaves_the_global_generator_alone() -> None:
 
 def test_a_batch_is_one_indexing_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = InMemoryImages.__getitems__
-    monkeypatch.setattr(InMemoryImages, "__getitems__", lambda self, i: calls.append(len(i)) or original(self, i))
-    monkeypatch.setattr(InMemoryImages, "__getitem__", lambda self, i: pytest.fail("an image was fetched on its own"))
+    original = InMemoryImages.__getitem__
+    monkeypatch.setattr(InMemoryImages, "__getitem__", lambda self, index: calls.append(len(index)) or original(self, index))
     for images, labels in module().train_dataloader():
         assert images.dtype == torch.uint8
         assert len(images) == len(labels)
@@ -110,20 +108,16 @@ def test_every_epoch_has_its_own_order_and_the_seed_repeats_it() -> None:
     assert torch.equal(order(data, 0).sort().values, order(data, 1).sort().values)
 
 
-def test_a_distributed_sampler_deals_every_image_once() -> None:
+def test_processes_are_dealt_every_image_once() -> None:
     dataset = InMemoryImages(torch.zeros(40, 28, 28, dtype=torch.uint8), torch.arange(40))
     seen = []
     for rank in range(4):
-        sampler: DistributedSampler[Any] = DistributedSampler(dataset, num_replicas=4, rank=rank)
-        for _, labels in DataLoader(dataset, batch_size=3, sampler=sampler, collate_fn=whole_batch):
-            seen += labels.tolist()
+        loader = DataLoader(dataset, batch_size=None, sampler=IndexBatches(dataset, 3, num_replicas=4, rank=rank))
+        batches = [labels.tolist() for _, labels in loader]
+        assert [len(labels) for labels in batches] == [3, 3, 3, 1]
+        assert len(loader) == 4
+        seen += [label for batch in batches for label in batch]
     assert sorted(seen) == list(range(40))
-
-
-def test_worker_processes_give_the_same_batches() -> None:
-    plain = [labels for _, labels in module().train_dataloader()]
-    workers = [labels for _, labels in module(num_workers=1).train_dataloader()]
-    assert all(torch.equal(a, b) for a, b in zip(plain, workers, strict=True))
 
 
 def test_normalisation_is_the_published_one() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mnist_lightning.models.batchnorm import BatchNorm2d
 from mnist_lightning.models.dropout import Dropout
 from mnist_lightning.models.widths import exactly
 
@@ -29,32 +30,32 @@ class Net2(nn.Sequential):
         a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 14, 26, 26)  rf 3   126
-            nn.BatchNorm2d(a),  #              (N, 14, 26, 26)  rf 3   28
+            BatchNorm2d(a),  #                 (N, 14, 26, 26)  rf 3   28
             nn.ReLU(),  #                      (N, 14, 26, 26)  rf 3   0
             Dropout(dropout),  #               (N, 14, 26, 26)  rf 3   0
             nn.Conv2d(a, b, 3, bias=False),  # (N, 20, 24, 24)  rf 5   2,520
-            nn.BatchNorm2d(b),  #              (N, 20, 24, 24)  rf 5   40
+            BatchNorm2d(b),  #                 (N, 20, 24, 24)  rf 5   40
             nn.ReLU(),  #                      (N, 20, 24, 24)  rf 5   0
             Dropout(dropout),  #               (N, 20, 24, 24)  rf 5   0
             nn.Conv2d(b, c, 1, bias=False),  # (N, 8, 24, 24)   rf 5   160
-            nn.BatchNorm2d(c),  #              (N, 8, 24, 24)   rf 5   16
+            BatchNorm2d(c),  #                 (N, 8, 24, 24)   rf 5   16
             nn.ReLU(),  #                      (N, 8, 24, 24)   rf 5   0
             Dropout(dropout),  #               (N, 8, 24, 24)   rf 5   0
             nn.MaxPool2d(2),  #                (N, 8, 12, 12)   rf 6   0
             nn.Conv2d(c, d, 3, bias=False),  # (N, 8, 10, 10)   rf 10  576
-            nn.BatchNorm2d(d),  #              (N, 8, 10, 10)   rf 10  16
+            BatchNorm2d(d),  #                 (N, 8, 10, 10)   rf 10  16
             nn.ReLU(),  #                      (N, 8, 10, 10)   rf 10  0
             Dropout(dropout),  #               (N, 8, 10, 10)   rf 10  0
             nn.Conv2d(d, e, 3, bias=False),  # (N, 16, 8, 8)    rf 14  1,152
-            nn.BatchNorm2d(e),  #              (N, 16, 8, 8)    rf 14  32
+            BatchNorm2d(e),  #                 (N, 16, 8, 8)    rf 14  32
             nn.ReLU(),  #                      (N, 16, 8, 8)    rf 14  0
             Dropout(dropout),  #               (N, 16, 8, 8)    rf 14  0
             nn.Conv2d(e, f, 3, bias=False),  # (N, 16, 6, 6)    rf 18  2,304
-            nn.BatchNorm2d(f),  #              (N, 16, 6, 6)    rf 18  32
+            BatchNorm2d(f),  #                 (N, 16, 6, 6)    rf 18  32
             nn.ReLU(),  #                      (N, 16, 6, 6)    rf 18  0
             Dropout(dropout),  #               (N, 16, 6, 6)    rf 18  0
             nn.Conv2d(f, g, 1, bias=False),  # (N, 16, 6, 6)    rf 18  256
-            nn.BatchNorm2d(g),  #              (N, 16, 6, 6)    rf 18  32
+            BatchNorm2d(g),  #                 (N, 16, 6, 6)    rf 18  32
             nn.ReLU(),  #                      (N, 16, 6, 6)    rf 18  0
             Dropout(dropout),  #               (N, 16, 6, 6)    rf 18  0
             nn.AvgPool2d(6),  #                (N, 16, 1, 1)    rf 28  0

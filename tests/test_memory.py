@@ -1,0 +1,42 @@
+"""Freed memory stays with the process: the page faults of a training step go away."""
+
+import platform
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from mnist_lightning import memory
+
+FAULTS = """
+import resource, sys, torch
+from mnist_lightning.memory import keep_freed
+if sys.argv[1] == "keep":
+    assert keep_freed()
+def step():
+    torch.ones(20_000_000)  # 80 MB, freed at once
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_a_step_faults_no_pages_in_again() -> None:
+    def faults(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults("keep") < 50
+    assert faults("default") > 500
+
+
+def test_elsewhere_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: pytest.fail("a C library was opened"))
+    assert memory.keep_freed() is False
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0

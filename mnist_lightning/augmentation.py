@@ -18,6 +18,12 @@ def _uniform(low: float, high: float, like: Tensor) -> Tensor:
 
 
 @functools.cache
+def _half_sides(height: int, width: int, device: torch.device) -> Tensor:
+    """Half the width and half the height in pixels, `(2,)`; kept, since a constant's way to a GPU waits for it."""
+    return torch.tensor([width / 2, height / 2], device=device)
+
+
+@functools.cache
 def _pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     """Homogeneous coordinates `(3, H · W)` of the pixels' centres: x and y in [-1, 1], and 1."""
     identity = torch.eye(2, 3, device=device)[None]
@@ -64,7 +70,7 @@ def affine(
     inverse = inverse / scale[:, None, None]
     offset = -(inverse @ shift_px[:, :, None])  # (N, 2, 1), in pixels
     # affine_grid works in units of half a side: x in [-1, 1] spans the width, y the height.
-    half = images.new_tensor([width / 2, height / 2])
+    half = _half_sides(height, width, images.device)
     theta = torch.cat([inverse * half[None, None, :] / half[None, :, None], offset / half[None, :, None]], dim=-1)
     # affine_grid's own product, ordered so that its long side is contiguous: 0.3 ms a batch of 128 less.
     grid = (theta @ _pixel_centres(height, width, images.device)).unflatten(-1, (height, width)).permute(0, 2, 3, 1)

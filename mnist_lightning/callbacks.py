@@ -68,7 +68,7 @@ class EpochTable(L.Callback):
             **{name: float(trainer.callback_metrics[name]) for name in self.columns if name.startswith("train/")},
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self.started_s, 3),
         }
         with self.path.open("a", newline="", encoding="utf-8") as file:

@@ -54,12 +54,16 @@ class LitClassifier(L.LightningModule):
         """Returns logits `(N, 10)`, no softmax, of normalised images `(N, 1, 28, 28)`."""
         return self.net(images)
 
-    def _step(self, batch: Batch, split: str) -> Tensor:
-        """Loss of one batch, kept with its logits for the end of the epoch."""
+    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy of a batch, a scalar, and its logits `(N, 10)`."""
         images, targets = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, targets)
-        self.seen[split].append((loss.detach(), logits.detach(), targets))
+        return F.cross_entropy(logits, targets), logits
+
+    def _step(self, batch: Batch, split: str) -> Tensor:
+        """Loss of one batch, kept with its logits for the end of the epoch."""
+        loss, logits = self.loss_and_logits(batch)
+        self.seen[split].append((loss.detach(), logits.detach(), batch[1]))
         return loss
 
     def _log_epoch(self, split: str) -> None:
@@ -78,6 +82,11 @@ class LitClassifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")
+        self._end_step(loss, batch_idx)
+        return loss
+
+    def _end_step(self, loss: Tensor, batch_idx: int) -> None:
+        """Stops a run whose loss is not finite, and logs the epoch at its last step."""
         last = self.trainer.is_last_batch
         # Asking a GPU for a value waits for it, so it is asked once an epoch: a loss that is not finite stays so.
         if (last or loss.device.type == "cpu") and not torch.isfinite(loss):
@@ -87,7 +96,6 @@ class LitClassifier(L.LightningModule):
             )
         if last:
             self._log_epoch("train")
-        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, self.epoch_split)

@@ -127,6 +127,11 @@ def _conflicts(config: Config) -> Iterator[str]:
     scale = config.augmentation.scale
     if scale[0] > scale[1]:
         yield f"augmentation.scale={_typed(scale)}: the lowest factor comes first; try [{scale[1]},{scale[0]}]"
+    if config.cuda_graph and config.trainer.precision not in ("32-true", "32", 32):
+        yield (
+            f"trainer.precision={config.trainer.precision}: cuda_graph=true records single precision only; "
+            "use trainer.precision=32-true or cuda_graph=false"
+        )
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         yield "optimizer.nesterov=true: needs a momentum; give optimizer.momentum=0.9 or optimizer.nesterov=false"
 

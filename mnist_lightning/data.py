@@ -116,6 +116,8 @@ class DigitsDataModule(L.LightningDataModule):
         self.val_images = val_images
         self.seed = seed
         self.augmentation = augmentation
+        self.batches_per_chunk = 1
+        """Training batches that the loader hands over at a time, as one of their summed size."""
         self.splits: dict[str, InMemoryImages] = {}
 
     @property
@@ -154,7 +156,7 @@ class DigitsDataModule(L.LightningDataModule):
         return DataLoader(self.splits[split], batch_size=None, sampler=batches)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.batch_size, shuffle=True)
+        return self._loader("train", self.batch_size * self.batches_per_chunk, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.epoch_split, self.eval_batch_size, shuffle=False)
@@ -163,11 +165,16 @@ class DigitsDataModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size, shuffle=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        training = self.trainer is not None and self.trainer.training
+        if training and self.batches_per_chunk > 1:  # the training step prepares each batch of the chunk itself
+            return batch
         images, labels = batch
-        images = images[:, None].float()  # (N, 28, 28) uint8 -> (N, 1, 28, 28)
-        if self.trainer is not None and self.trainer.training:
-            images = self.augmentation(images)
-        return normalize(images), labels
+        return self.prepare(images, augment=training), labels
+
+    def prepare(self, images: Tensor, augment: bool = True) -> Tensor:
+        """The network's input: uint8 `(N, 28, 28)` to float32 `(N, 1, 28, 28)`, augmented if asked, normalised."""
+        images = images[:, None].float()
+        return normalize(self.augmentation(images) if augment else images)
 
 
 def normalize(images: Tensor) -> Tensor:

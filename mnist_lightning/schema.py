@@ -128,3 +128,4 @@ class Config(_Closed):
     trainer: _Trainer
     gate: _Gate
     seed: Annotated[int, _rule("an integer from 0 to 4294967295", 0, ge=0, le=2**32 - 1)]
+    cuda_graph: Annotated[bool, _rule("true or false", False)]

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_lightning.callbacks import EpochBar, EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
+from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
@@ -117,7 +118,14 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     net = build(cfg, "model")
     optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
     data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
-    classifier = LitClassifier(net, optimizer, scheduler, data.epoch_split)
+    parts = (net, optimizer, scheduler, data.epoch_split)
+    if cfg.cuda_graph:
+        if not torch.cuda.is_available():
+            raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
+        data.batches_per_chunk = BATCHES_PER_CHUNK
+        classifier: LitClassifier = GraphedClassifier(*parts, batch_size=data.batch_size, prepare=data.prepare)
+    else:
+        classifier = LitClassifier(*parts)
 
     best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = _checkpoint(output_dir, "last", monitor=None)

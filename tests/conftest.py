@@ -31,11 +31,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes they start
 TINY = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.max_epochs=1", "trainer.accelerator=cpu")
 
 
-def quiet_trainer(folder: Path, max_epochs: int) -> L.Trainer:
-    """A Trainer on the CPU that shows and keeps nothing."""
+def quiet_trainer(folder: Path, max_epochs: int, accelerator: str = "cpu") -> L.Trainer:
+    """A Trainer on one device that shows and keeps nothing."""
     return L.Trainer(
         max_epochs=max_epochs,
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,6 +1,7 @@
 """The LightningModule around any network: loss, accuracy, optimizer and schedule; no paths, no pass/fail rules."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,13 +19,26 @@ class NonFiniteLossError(ArithmeticError):
     """The training loss became NaN or infinite: nothing learned after that step would mean anything."""
 
 
+def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: weight decay acts on the weights of convolutions and linear layers alone.
+
+    A batch norm undoes the scale of the weights before it; decaying its own scale and shift would only bias the features.
+    """
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.dim() > 1]
+    others = [parameter for parameter in trained if parameter.dim() <= 1]
+    return [{"params": weights}, {"params": others, "weight_decay": 0.0}] if others else [{"params": weights}]
+
+
 class LitClassifier(L.LightningModule):
     """Cross-entropy classification of digit images.
 
     Args:
         net: Maps images `(N, 1, 28, 28)` to logits `(N, 10)`.
-        optimizer: Builds the optimizer from the network's parameters.
+        optimizer: Builds the optimizer from the network's `decay_groups`.
         scheduler: Builds the schedule from the optimizer and the number of steps of the run; stepped per batch.
+        label_smoothing: Share of each training target spread evenly over all classes (Szegedy et al., 2016, section 7); the
+            logged training loss is the smoothed one.
         epoch_split: Name under which each epoch's evaluation is logged: "test" when it runs on the test images, "val" when
             on a hold-out. A test accuracy is never called a validation accuracy here.
     """
@@ -32,8 +46,9 @@ class LitClassifier(L.LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
+        label_smoothing: float,
         epoch_split: str,
     ) -> None:
         super().__init__()
@@ -42,6 +57,7 @@ class LitClassifier(L.LightningModule):
         self.net = net.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.label_smoothing = label_smoothing
         self.epoch_split = epoch_split
         # micro: the share of images classified right, whatever their class.
         self.metrics = nn.ModuleDict(
@@ -58,7 +74,8 @@ class LitClassifier(L.LightningModule):
         """Mean cross-entropy of a batch, a scalar, and its logits `(N, 10)`."""
         images, targets = batch
         logits = self(images)
-        return F.cross_entropy(logits, targets), logits
+        smoothing = self.label_smoothing if self.training else 0.0
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing), logits
 
     def _step(self, batch: Batch, split: str) -> Tensor:
         """Loss of one batch, kept with its logits for the end of the epoch."""
@@ -110,6 +127,6 @@ class LitClassifier(L.LightningModule):
         self._log_epoch("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(self.net.parameters())
+        optimizer = self.optimizer(decay_groups(self.net))
         scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from mnist_lightning.classifier import LitClassifier
+from mnist_lightning.classifier import LitClassifier, decay_groups
 from mnist_lightning.data import Batch
 
 BATCHES_PER_CHUNK = 32
@@ -42,7 +42,7 @@ class GraphedClassifier(LitClassifier):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # fused, with the learning rate on the device: a graph would record the first step's number for ever.
-        optimizer = self.optimizer(self.net.parameters(), fused=True)  # type: ignore[call-arg]
+        optimizer = self.optimizer(decay_groups(self.net), fused=True)  # type: ignore[call-arg]
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], device=self.device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]

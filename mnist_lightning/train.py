@@ -118,7 +118,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     net = build(cfg, "model")
     optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
     data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
-    parts = (net, optimizer, scheduler, data.epoch_split)
+    parts = (net, optimizer, scheduler, cfg.label_smoothing, data.epoch_split)
     if cfg.cuda_graph:
         if not torch.cuda.is_available():
             raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")

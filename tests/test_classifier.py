@@ -19,7 +19,7 @@ def fit(tmp_path: Path, net: nn.Module, *overrides: str, epochs: int = 2, val_im
     cfg = compose_config("data=synthetic", "data.train_images=96", "data.test_images=40", *overrides)
     cfg.data.val_images = val_images
     data: SyntheticDataModule = build(cfg, "data", seed=0, augmentation=nn.Identity())
-    classifier = LitClassifier(net, build(cfg, "optimizer"), build(cfg, "scheduler"), data.epoch_split)
+    classifier = LitClassifier(net, build(cfg, "optimizer"), build(cfg, "scheduler"), cfg.label_smoothing, data.epoch_split)
     trainer = quiet_trainer(tmp_path, epochs)
     trainer.fit(classifier, datamodule=data)
     return trainer, classifier, data

@@ -21,7 +21,7 @@ def fit(tmp_path: Path, chunk: int, *options: str, accelerator: str = "cpu") -> 
     cfg = compose_config(*OPTIONS, *options)
     torch.manual_seed(0)
     data: DigitsDataModule = build(cfg, "data", seed=0, augmentation=build(cfg, "augmentation"))
-    parts = (build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler"), data.epoch_split)
+    parts = (build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler"), cfg.label_smoothing, data.epoch_split)
     if chunk:
         data.batches_per_chunk = chunk
         classifier: LitClassifier = GraphedClassifier(*parts, batch_size=16, prepare=data.prepare)

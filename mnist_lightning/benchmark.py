@@ -8,7 +8,6 @@ measures this project alone, over networks and batch sizes.
 
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,11 +24,11 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
-from mnist_lightning.contestants import CONTESTANTS, InProcess, device_of, read_data, timed
+from mnist_lightning.contestants import CONTESTANTS, InProcess, read_data, timed
+from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import BAD_CONFIG
 from mnist_lightning.summary import summarize
-from mnist_lightning.train import versions
 
 OWN_OPTIONS = {"rounds": 5, "steps": 40}
 TABLES = ("contestants", "cost")
@@ -86,7 +85,7 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
         for contestant in contestants.values():
             contestant.close()
     evaluation_s = statistics.median(seconds.pop("evaluation"))
-    net, data, device = build(cfg, "model"), read_data(cfg), device_of(cfg)
+    net, data, device = build(cfg, "model"), read_data(cfg), device_of(str(cfg.trainer.accelerator))
     flops, peak = step_flops(net, data.batch_size), matrix_product_flops(device)
     steps_per_epoch = -(-data.num_images("train") // data.batch_size)
     median = {name: statistics.median(of_rounds) for name, of_rounds in seconds.items()}
@@ -117,9 +116,7 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
         "one_step_run_s": seconds_to_end,
         "one_step_run_resident_bytes": resident_bytes,
         "15_epochs_resident_bytes": resident_bytes_later,
-        "machine": machine(device),
-        "versions": versions(),
-    }
+    } | environment(cfg)
 
 
 def measure_cost(overrides: list[str], rounds: int, steps: int) -> dict[str, Any]:
@@ -135,7 +132,7 @@ def measure_cost(overrides: list[str], rounds: int, steps: int) -> dict[str, Any
             finally:
                 contestant.close()
             ms[network][batch_size] = 1000 * statistics.median(seconds) / max(5, steps * 32 // batch_size)
-    return {"ms_per_step": ms, "machine": machine(device_of(compose_config(*overrides))), "versions": versions()}
+    return {"ms_per_step": ms} | environment(compose_config(*overrides))
 
 
 def cost_text(report: dict[str, Any]) -> str:
@@ -148,23 +145,15 @@ def cost_text(report: dict[str, Any]) -> str:
     return "\n".join([*lines, where(report)])
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
-    return {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+def environment(cfg: DictConfig) -> dict[str, Any]:
+    """What the figures were measured on and with."""
+    device = device_of(str(cfg.trainer.accelerator))
+    return {"device": device_name(device), "cores": os.cpu_count(), "versions": versions()}
 
 
 def where(report: dict[str, Any]) -> str:
     """The report's last line."""
-    on = report["machine"]
-    return f"on {on['device']}, {on['cores']} cores, {on['threads']} threads; {report['versions']}"
-
-
-def cpu_name() -> str:
-    """The processor as Linux names it, or what Python knows of it elsewhere."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"on {report['device']} of {report['cores']} cores; {report['versions']}"
 
 
 def text(report: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 
 from mnist_lightning.config import build, compose_config, register_resolvers
 from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
+from mnist_lightning.environment import device_of
 from mnist_lightning.memory import keep_freed
 from mnist_lightning.models.batchnorm import BatchNorm2d
 from mnist_lightning.models.dropout import Dropout
@@ -310,7 +311,7 @@ def _serve(pipe: Connection, name: str, overrides: list[str]) -> None:
     quieten()
     cfg = compose_config(*overrides)
     data = read_data(cfg)
-    round_of = (CONTESTANTS | {"evaluation": evaluation})[name](cfg, data, device_of(cfg))
+    round_of = (CONTESTANTS | {"evaluation": evaluation})[name](cfg, data, device_of(str(cfg.trainer.accelerator)))
     while True:
         try:
             steps = pipe.recv()
@@ -325,13 +326,6 @@ def read_data(cfg: DictConfig) -> DigitsDataModule:
     data.prepare_data()
     data.setup("fit")
     return data
-
-
-def device_of(cfg: DictConfig) -> torch.device:
-    """The device that the configured accelerator stands for."""
-    accelerator = str(cfg.trainer.accelerator)
-    use_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 @contextmanager

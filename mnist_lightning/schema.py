@@ -44,6 +44,8 @@ class _Model(_Open):
         list[Annotated[int, _rule("an integer of at least 1", 8, ge=1)]],
         _rule("a list of channel widths", [8, 16, 8, 12, 16, 20, 16], min_length=1),
     ] = [1]
+    width: Annotated[int, _rule("an integer of at least 1", 15, ge=1)] = 1
+    activation: Annotated[Literal["relu", "silu"], _rule("relu or silu", "silu")] = "relu"
 
 
 class _Optimizer(_Open):

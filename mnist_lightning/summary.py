@@ -60,6 +60,14 @@ def summarize(net: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> list[
     layers: list[Layer] = []
     outputs: list[Tensor] = []
 
+    counted: set[nn.Parameter] = set()
+
+    def count_new(module: nn.Module) -> int:
+        """Trainable elements of the layer that no row before it has: a shared layer's are those of its first row."""
+        new = {parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad} - counted
+        counted.update(new)
+        return sum(parameter.numel() for parameter in new)
+
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if outputs and inputs[0] is not outputs[-1]:
             raise ValueError(
@@ -89,7 +97,7 @@ def summarize(net: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> list[
                 padding=padding,
                 receptive_field=receptive_field,
                 jump=jump,
-                params=sum(p.numel() for p in module.parameters(recurse=False) if p.requires_grad),
+                params=count_new(module),
                 multiply_adds=_multiply_adds(module, output),
             )
         )

@@ -1,14 +1,10 @@
 """One run from configuration to verdict: seed, build, fit, test, judge."""
 
 import logging
-import platform
-import shutil
-import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import lightning as L
@@ -22,13 +18,12 @@ from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
 from mnist_lightning.data import DigitsDataModule
+from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.memory import keep_freed
-from mnist_lightning.mnist import CHECKOUT
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
-VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 # True of this project and of no use to its users.
 SILENCED = (
     r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
@@ -85,7 +80,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     finally:
         verdict = gate.verdict(cfg.seed, stopped, why)
         verdict.exit_status = exit_status(sys.exc_info()[1])
-        verdict.versions = versions()
+        verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
         verdict.write(output_dir / "verdict.json")
         if stopped != ERROR:
             print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
@@ -197,20 +192,3 @@ def exit_status(error: BaseException | None) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return FAILED
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on, with the project's git revision where it runs from a checkout."""
-    found = {"python": platform.python_version()}
-    for package in VERSIONED:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a checkout without an install
-            continue
-    # Only of the project's own checkout: an installed package may lie inside a repository of the user's.
-    if (CHECKOUT / ".git").exists() and shutil.which("git"):
-        command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
-        git = subprocess.run(command, capture_output=True, text=True, check=False)
-        if git.returncode == 0:
-            found["git"] = git.stdout.strip()
-    return found

@@ -66,6 +66,7 @@ class Verdict:
     seconds: float
     """Wall time of training and evaluation."""
     exit_status: int = 1
+    device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:

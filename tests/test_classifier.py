@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mnist_lightning.classifier import LitClassifier, NonFiniteLossError
+from mnist_lightning.classifier import LitClassifier, NonFiniteLossError, decay_groups
 from mnist_lightning.config import build, compose_config
 from mnist_lightning.data import SyntheticDataModule, normalize
 from tests.conftest import quiet_trainer
@@ -91,3 +91,37 @@ def test_a_non_finite_loss_stops_at_once_and_names_epoch_and_step(tmp_path: Path
         fit(tmp_path, net, "data.batch_size=32")
     assert net.steps == 5
     assert all(parameter.isfinite().all() for parameter in net.parameters())  # stopped before the optimizer step
+
+
+def test_weight_decay_acts_on_convolutions_and_linear_layers_alone() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=True), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    net[3].bias.requires_grad_(False)
+    decayed, others = decay_groups(net)
+    assert {id(p) for p in decayed["params"]} == {id(net[0].weight), id(net[3].weight)}
+    assert {id(p) for p in others["params"]} == {id(net[0].bias), id(net[1].weight), id(net[1].bias)}
+    optimizer = torch.optim.SGD(decay_groups(net), lr=0.1, weight_decay=0.5)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+    assert len(decay_groups(nn.Linear(3, 2, bias=False))) == 1
+
+
+def test_label_smoothing_is_for_training_alone(tmp_path: Path) -> None:
+    """Of uniform logits the smoothed loss is the same, of a sure and right answer it is not."""
+    _, classifier, _ = fit(tmp_path, small_net(), "label_smoothing=0.2")
+    images, targets = torch.zeros(1, 1, 28, 28), torch.tensor([3])
+    logits = torch.full((1, 10), -5.0).index_fill_(1, targets, 5.0)
+    classifier.net = Constant(logits)
+    plain = F.cross_entropy(logits, targets).item()
+    assert classifier.eval().loss_and_logits((images, targets))[0].item() == pytest.approx(plain)
+    # A share of 0.2 over ten classes: 0.82 of the right one, 0.02 of every other, each 10 further down.
+    assert classifier.train().loss_and_logits((images, targets))[0].item() == pytest.approx(plain + 9 * 0.02 * 10)
+
+
+class Constant(nn.Module):
+    """Gives the same logits for every image."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits

@@ -91,3 +91,14 @@ def test_command_refuses_a_bad_key_in_one_line(tmp_path) -> None:
     assert done.err == (
         "error: model.dropuot=0: there is no key model.dropuot; model has channels, dropout (did you mean model.dropout?)\n"
     )
+
+
+def test_a_layer_used_again_costs_its_parameters_once() -> None:
+    conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    layers = summarize(nn.Sequential(conv, nn.ReLU(), conv))
+    assert [(layer.kind, layer.params, layer.receptive_field) for layer in layers] == [
+        ("Conv2d", 9, 3),
+        ("ReLU", 0, 3),
+        ("Conv2d", 0, 5),
+    ]
+    assert layers[2].multiply_adds == layers[0].multiply_adds > 0

@@ -1,0 +1,55 @@
+"""What a result was measured on and with: device, processor, versions."""
+
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from mnist_lightning.mnist import CHECKOUT
+
+VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that the name of one of Lightning's accelerators stands for here."""
+    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
+        return torch.device("mps")
+    use_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader of a result would name it, with the threads used where it is the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    if device.type != "cpu":
+        return device.type
+    threads = torch.get_num_threads()
+    return f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def cpu_name() -> str:
+    """The processor as Linux names it, or what Python knows of it elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, with the project's git revision where it runs from a checkout."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout without an install
+            continue
+    # Only of the project's own checkout: an installed package may lie inside a repository of the user's.
+    if (CHECKOUT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
+        git = subprocess.run(command, capture_output=True, text=True, check=False)
+        if git.returncode == 0:
+            found["git"] = git.stdout.strip()
+    return found

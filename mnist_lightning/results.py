@@ -1,0 +1,209 @@
+"""`python -m mnist_lightning.results`: finished runs as rows of a CSV, and those CSVs as the README's table.
+
+    python -m mnist_lightning.results collect results/default.csv outputs/sweeps/NAME
+    python -m mnist_lightning.results table
+
+A CSV is named after the preset its runs used (`default`, or one of `conf/experiment`); of others, `--preset` tells.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, register_resolvers
+from mnist_lightning.explain import complain
+from mnist_lightning.launch import BAD_CONFIG
+from mnist_lightning.verdict import MISSED, PASSED, wilson_interval
+
+RESULTS_DIR = Path("results")
+TARGET = 0.994
+PRESETS = ("exp1", "exp2", "exp3", "default", "net3_best", "best", "tiny", "fast")  # in the order of the README's table
+PUBLISHED = {"exp1": 99.22, "exp2": 98.99, "exp3": 99.43}  # accuracy of the best epoch, %
+# Where the data lies and what else no result depends on.
+IMMATERIAL = ("seed", "data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss")
+
+
+@dataclass
+class Row:
+    """One finished run. Accuracies are fractions of the test images, or of the hold-out for `val_accuracy`."""
+
+    preset: str
+    changed: str
+    """What the run's configuration changes in the preset's, as overrides."""
+    seed: int
+    params: int
+    epochs: int
+    last_accuracy: float | None
+    """Test accuracy of the last epoch's weights; None with a hold-out."""
+    best_accuracy: float | None
+    """Test accuracy of the best epoch; None with a hold-out."""
+    val_accuracy: float | None
+    """Accuracy of the last epoch's weights on the hold-out; None without."""
+    seconds: float
+    device: str
+    python: str
+    torch: str
+    lightning: str
+    git: str
+
+
+# --- from run directories to a CSV --------------------------------------------------------------------------------------
+
+
+def collect(directories: list[Path], preset: str) -> list[Row]:
+    """A row for every finished run below the directories, by what it changed and by seed; names the others on stderr.
+
+    Raises:
+        ConfigError: There is no such preset.
+    """
+    base = _flat(_compose(preset))
+    rows = []
+    for directory in directories:
+        for path in sorted(directory.rglob("config.yaml")):
+            try:
+                rows.append(_row(path.parent, preset, base))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                complain(f"{path.parent}: left out, {type(error).__name__}: {error}")
+    return sorted(rows, key=lambda row: (row.changed, row.seed))
+
+
+def _compose(preset: str) -> DictConfig:
+    if preset == "default":
+        return compose_config()
+    known = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+    if preset not in known:
+        raise ConfigError(f"preset {preset}: must be one of default, {', '.join(known)}; name it with --preset NAME")
+    return compose_config(f"experiment={preset}")
+
+
+def _row(directory: Path, preset: str, base: dict[str, Any]) -> Row:
+    verdict = json.loads((directory / "verdict.json").read_text("utf-8"))
+    if verdict["status"] not in (PASSED, MISSED):
+        raise ValueError(f"the run ended with status {verdict['status']!r}")
+    config = OmegaConf.load(directory / "config.yaml")
+    assert isinstance(config, DictConfig)
+    values = _flat(config)
+    changed = [f"{key}={str(value).replace(' ', '')}" for key, value in values.items() if value != base.get(key)]
+    on_test = verdict["epoch_split"] == "test"
+    versions = verdict["versions"]
+    return Row(
+        preset=preset,
+        changed=" ".join(changed),
+        seed=verdict["seed"],
+        params=verdict["params"],
+        epochs=verdict["epochs"],
+        last_accuracy=verdict["last_accuracy"] if on_test else None,
+        best_accuracy=verdict["best_accuracy"] if on_test else None,
+        val_accuracy=None if on_test else verdict["last_accuracy"],
+        seconds=round(verdict["seconds"], 1),
+        device=verdict.get("device", ""),
+        python=versions["python"],
+        torch=versions["torch"],
+        lightning=versions["lightning"],
+        git=versions.get("git", ""),
+    )
+
+
+def _flat(config: DictConfig) -> dict[str, Any]:
+    """Every value of a configuration by its dotted key, but for those that no result depends on."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    flat = dict(walk(OmegaConf.to_container(config, resolve=True), ""))
+    return {key: value for key, value in flat.items() if key not in IMMATERIAL}
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def read_csv(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_parse(values) for values in csv.DictReader(file)]
+
+
+def _parse(values: dict[str, str]) -> Row:
+    number = {
+        name: float(values[name]) if values[name] else None for name in ("last_accuracy", "best_accuracy", "val_accuracy")
+    }
+    whole = {name: int(values[name]) for name in ("seed", "params", "epochs")}
+    return Row(**(values | number | whole | {"seconds": float(values["seconds"])}))  # type: ignore[arg-type]
+
+
+# --- from CSVs to the table ---------------------------------------------------------------------------------------------
+
+
+def table(results_dir: Path) -> str:
+    """The README's table, in Markdown: a row per preset that has a CSV."""
+    heads = ("preset", "parameters", "epochs", "published best", "n", "last epoch: mean ± sd", "lowest", "best epoch: mean")
+    lines = [f"| {' | '.join(heads)} | last ≥ 99.40 % |", "| --- " * 9 + "|"]
+    for preset in PRESETS:
+        path = results_dir / f"{preset}.csv"
+        if path.exists():
+            lines.append(_table_row(preset, read_csv(path)))
+    return "\n".join(lines)
+
+
+def _table_row(preset: str, rows: list[Row]) -> str:
+    last = [row.last_accuracy for row in rows if row.last_accuracy is not None]
+    best = [row.best_accuracy for row in rows if row.best_accuracy is not None]
+    passed = sum(accuracy >= TARGET - 1e-9 for accuracy in last)
+    low, high = wilson_interval(passed, len(last))
+    spread = f" ± {100 * statistics.stdev(last):.3f}" if len(last) > 1 else ""
+    cells = [
+        f"`{preset}`",
+        f"{rows[0].params:,}",
+        str(rows[0].epochs),
+        f"{PUBLISHED[preset]:.2f} %" if preset in PUBLISHED else "–",
+        str(len(last)),
+        f"**{100 * statistics.mean(last):.3f}**{spread} %",
+        f"{100 * min(last):.2f} %",
+        f"{100 * statistics.mean(best):.3f} %",
+        f"{passed} of {len(last)} (95 %: {100 * low:.0f}–{100 * high:.0f} %)",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mnist_lightning.results", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    into = commands.add_parser("collect", help="write a CSV with a row per finished run")
+    into.add_argument("csv", type=Path, help="file to write, results/PRESET.csv")
+    into.add_argument("directories", type=Path, nargs="+", help="folders with runs in them, at any depth")
+    into.add_argument("--preset", help="preset that the runs started from (default: the CSV's name)")
+    commands.add_parser("table", help="print the README's table from results/")
+    given = parser.parse_args()
+    register_resolvers()
+    if given.command == "table":
+        print(table(RESULTS_DIR))
+        return
+    try:
+        rows = collect(given.directories, given.preset or given.csv.stem)
+        if not rows:
+            raise ConfigError(f"{', '.join(map(str, given.directories))}: no finished run below; name the folder of a sweep")
+    except ConfigError as error:
+        complain(str(error))
+        sys.exit(BAD_CONFIG)
+    write_csv(rows, given.csv)
+    print(f"{given.csv}: {len(rows)} runs")
+
+
+if __name__ == "__main__":
+    main()

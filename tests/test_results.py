@@ -1,0 +1,101 @@
+"""Finished runs become rows, rows become the README's table."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from mnist_lightning import results
+from mnist_lightning.config import ConfigError, compose_config
+from tests.conftest import TINY, finish, spawn
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
+    """What a run leaves for `collect`."""
+    folder.mkdir(parents=True)
+    cfg = compose_config(*overrides)
+    OmegaConf.save(cfg, folder / "config.yaml")
+    versions = {"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"}
+    base = {"status": "passed", "seed": cfg.seed, "params": 7496, "epochs": 15, "epoch_split": "test", "seconds": 12.34}
+    measured = {"last_accuracy": 0.9945, "best_accuracy": 0.995, "device": "a processor", "versions": versions}
+    (folder / "verdict.json").write_text(json.dumps(base | measured | verdict), "utf-8")
+    return folder
+
+
+def test_a_row_names_what_a_run_changed(tmp_path: Path) -> None:
+    leave_run(tmp_path / "b", "seed=1")
+    leave_run(tmp_path / "a", "seed=0", "data.root=/elsewhere", "gate.on_miss=warn", "trainer.accelerator=cpu")
+    leave_run(tmp_path / "c", "optimizer.momentum=0.97", "augmentation.scale=[0.8,1.2]", epoch_split="val")
+    rows = results.collect([tmp_path], "default")
+    assert [(row.changed, row.seed) for row in rows] == [
+        ("", 0),
+        ("", 1),
+        ("optimizer.momentum=0.97 augmentation.scale=[0.8,1.2]", 0),
+    ]
+    assert (rows[0].last_accuracy, rows[0].best_accuracy, rows[0].val_accuracy) == (0.9945, 0.995, None)
+    assert (rows[2].last_accuracy, rows[2].best_accuracy, rows[2].val_accuracy) == (None, None, 0.9945)
+    assert (rows[0].preset, rows[0].device, rows[0].git, rows[0].seconds) == ("default", "a processor", "abc", 12.3)
+
+
+def test_a_preset_is_the_starting_point(tmp_path: Path) -> None:
+    leave_run(tmp_path / "a", "experiment=exp1")
+    assert results.collect([tmp_path], "exp1")[0].changed == ""
+    assert "model._target_=mnist_lightning.models.Net1" in results.collect([tmp_path], "default")[0].changed
+    with pytest.raises(ConfigError, match=r"preset nosuch: must be one of default, .*exp1"):
+        results.collect([tmp_path], "nosuch")
+
+
+def test_unfinished_and_broken_runs_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run(tmp_path / "good")
+    leave_run(tmp_path / "crashed", status="error")
+    (leave_run(tmp_path / "cut") / "verdict.json").write_text('{"status": "pas', "utf-8")
+    (leave_run(tmp_path / "running") / "verdict.json").unlink()
+    assert len(results.collect([tmp_path], "default")) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.search(r"/(\w+): left out", line)[1] for line in lines] == ["crashed", "cut", "running"]
+    assert all((tmp_path / name / "config.yaml").exists() for name in ("crashed", "cut", "running"))
+
+
+def test_csv_gives_back_the_same_rows(tmp_path: Path) -> None:
+    leave_run(tmp_path / "a")
+    leave_run(tmp_path / "b", epoch_split="val")
+    rows = results.collect([tmp_path], "default")
+    results.write_csv(rows, tmp_path / "x" / "default.csv")
+    assert results.read_csv(tmp_path / "x" / "default.csv") == rows
+
+
+def test_the_table_has_mean_spread_and_share(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate([0.9930, 0.9940, 0.9950]):
+        leave_run(tmp_path / "runs" / str(seed), f"seed={seed}", last_accuracy=accuracy, best_accuracy=0.9955)
+    results.write_csv(results.collect([tmp_path / "runs"], "default"), tmp_path / "default.csv")
+    row = results.table(tmp_path).splitlines()[-1]
+    assert row == (
+        "| `default` | 7,496 | 15 | – | 3 | **99.400** ± 0.100 % | 99.30 % | 99.550 % | 2 of 3 (95 %: 21–94 %) |"
+    )  # 0.9940 is at the target
+
+
+@pytest.mark.slow
+def test_command_collects_real_runs(tmp_path: Path) -> None:
+    assert finish(spawn(*TINY, "gate.on_miss=warn", "hydra.run.dir=run", cwd=tmp_path)).status == 0
+    done = finish(spawn("collect", "default.csv", "run", cwd=tmp_path, module="mnist_lightning.results"))
+    assert (done.status, done.out) == (0, "default.csv: 1 runs\n")
+    with (tmp_path / "default.csv").open(encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["device"].endswith("1 thread")
+    assert "data.train_images" in row["changed"]
+    empty = finish(spawn("collect", "x.csv", "nothing", "--preset", "exp1", cwd=tmp_path, module="mnist_lightning.results"))
+    assert (empty.status, empty.err) == (2, "error: nothing: no finished run below; name the folder of a sweep\n")
+    assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.skipif(not (REPOSITORY / "README.md").exists(), reason="run outside a checkout")
+def test_the_readme_has_the_table_of_the_results() -> None:
+    assert results.table(REPOSITORY / "results") in (REPOSITORY / "README.md").read_text("utf-8")
+    committed = [path.stem for path in (REPOSITORY / "results").glob("*.csv")]
+    assert set(committed) - set(results.PRESETS) == {name for name in committed if name.startswith("search")}

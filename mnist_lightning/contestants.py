@@ -19,11 +19,12 @@ from typing import Any
 import lightning as L
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
-from torchvision.transforms import v2
+from torchvision import transforms
 
 from mnist_lightning.config import build, compose_config, register_resolvers
 from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
@@ -75,14 +76,12 @@ class PerImage(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
-        self.transform = v2.Compose(
+        self.transform = transforms.Compose(
             [
-                v2.ToPILImage(),
-                v2.ColorJitter(brightness=0.4, contrast=0.4),
-                v2.RandomRotation(5),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize((MEAN,), (STD,)),
+                transforms.ColorJitter(brightness=0.4, contrast=0.4),
+                transforms.RandomRotation(5),
+                transforms.ToTensor(),
+                transforms.Normalize((MEAN,), (STD,)),
             ]
         )
 
@@ -90,7 +89,7 @@ class PerImage(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.images[index][None]), int(self.labels[index])
+        return self.transform(Image.fromarray(self.images[index].numpy())), int(self.labels[index])
 
 
 def stock_network(cfg: DictConfig) -> nn.Module:

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
 from mnist_lightning.explain import complain, explain
-from mnist_lightning.launch import BAD_CONFIG, FAILED, OK, Refused, catch_signals
+from mnist_lightning.launch import Refused, catch_signals
+from mnist_lightning.status import BAD_CONFIG, FAILED, OK
 
 log = logging.getLogger(__name__)
 

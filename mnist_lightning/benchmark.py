@@ -27,7 +27,7 @@ from mnist_lightning.config import ConfigError, build, check, compose_config, re
 from mnist_lightning.contestants import CONTESTANTS, InProcess, read_data, timed
 from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.explain import complain, explain
-from mnist_lightning.launch import BAD_CONFIG
+from mnist_lightning.status import BAD_CONFIG
 from mnist_lightning.summary import summarize
 
 OWN_OPTIONS = {"rounds": 5, "steps": 40}

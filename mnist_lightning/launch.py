@@ -4,7 +4,6 @@ Hydra calls `Study` (conf/hydra/callbacks). Hydra turns an exception in a callba
 SystemExit. Imports neither torch nor lightning.
 """
 
-import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +14,18 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_lightning import leaderboard
 from mnist_lightning.config import NAMED, ConfigError, check, one_line
 from mnist_lightning.explain import complain
-
-OK, FAILED, BAD_CONFIG, GATE_MISSED = 0, 1, 2, 3
-SEVERITY = (OK, GATE_MISSED, BAD_CONFIG, FAILED)  # from best to worst
+from mnist_lightning.runs import find_runs
+from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 
 
 class Interrupted(SystemExit):
@@ -91,16 +92,19 @@ class Study(Callback):
             status = FAILED
         raise SystemExit(status)
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            sweep_dir = Path(config.hydra.sweep.dir)
+            leaderboard.write(sweep_dir, find_runs([sweep_dir]))  # after every job: a killed sweep has its table too
+
     def _sum_up(self, sweep_dir: Path) -> int:
-        """Prints a line per job; returns the worst of their exit statuses."""
-        verdicts = {path.parent: json.loads(path.read_text("utf-8")) for path in sorted(sweep_dir.rglob("verdict.json"))}
-        for directory, verdict in verdicts.items():
-            accuracy = verdict["accuracy"]
-            measured = "not measured" if accuracy is None else f"{100 * accuracy:.2f} %"
-            print(f"[sweep] {verdict['status']:7} {measured:>12}  {directory.relative_to(sweep_dir)}")
-        statuses = [int(verdict["exit_status"]) for verdict in verdicts.values()]
-        statuses += [FAILED] * (self.num_jobs - len(verdicts))  # a job without a verdict did not get that far
-        print(f"[sweep] {len(verdicts)} of {self.num_jobs} jobs left a verdict; outputs {sweep_dir}", flush=True)
+        """Prints the leaderboard; returns the worst of the jobs' exit statuses."""
+        runs = find_runs([sweep_dir])
+        print(f"\n{leaderboard.write(sweep_dir, runs)}\n")
+        statuses = [int(run.verdict.get("exit_status", FAILED)) for run in runs]
+        statuses += [FAILED] * (self.num_jobs - len(runs))  # a job without a directory did not get that far
+        judged = sum(run.finished for run in runs)
+        print(f"{judged} of {self.num_jobs} jobs finished; table in {sweep_dir}/leaderboard.md", flush=True)
         return max(statuses, key=lambda status: SEVERITY.index(status) if status in SEVERITY else len(SEVERITY), default=OK)
 
 

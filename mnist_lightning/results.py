@@ -8,27 +8,24 @@ A CSV is named after the preset its runs used (`default`, or one of `conf/experi
 
 import argparse
 import csv
-import json
 import statistics
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, register_resolvers
 from mnist_lightning.explain import complain
-from mnist_lightning.launch import BAD_CONFIG
-from mnist_lightning.verdict import MISSED, PASSED, wilson_interval
+from mnist_lightning.runs import Run, find_runs, flatten
+from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.verdict import wilson_interval
 
 RESULTS_DIR = Path("results")
 TARGET = 0.994
 PRESETS = ("exp1", "exp2", "exp3", "default", "net3_best", "best", "tiny", "fast")  # in the order of the README's table
 PUBLISHED = {"exp1": 99.22, "exp2": 98.99, "exp3": 99.43}  # accuracy of the best epoch, %
-# Where the data lies and what else no result depends on.
-IMMATERIAL = ("seed", "data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss")
 
 
 @dataclass
@@ -64,14 +61,13 @@ def collect(directories: list[Path], preset: str) -> list[Row]:
     Raises:
         ConfigError: There is no such preset.
     """
-    base = _flat(_compose(preset))
+    base = flatten(_compose(preset))
     rows = []
-    for directory in directories:
-        for path in sorted(directory.rglob("config.yaml")):
-            try:
-                rows.append(_row(path.parent, preset, base))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                complain(f"{path.parent}: left out, {type(error).__name__}: {error}")
+    for run in find_runs(directories):
+        if run.finished:
+            rows.append(_row(run, preset, base))
+        else:
+            complain(f"{run.directory}: left out, {run.status}: {run.why}")
     return sorted(rows, key=lambda row: (row.changed, row.seed))
 
 
@@ -84,16 +80,11 @@ def _compose(preset: str) -> DictConfig:
     return compose_config(f"experiment={preset}")
 
 
-def _row(directory: Path, preset: str, base: dict[str, Any]) -> Row:
-    verdict = json.loads((directory / "verdict.json").read_text("utf-8"))
-    if verdict["status"] not in (PASSED, MISSED):
-        raise ValueError(f"the run ended with status {verdict['status']!r}")
-    config = OmegaConf.load(directory / "config.yaml")
-    assert isinstance(config, DictConfig)
-    values = _flat(config)
-    changed = [f"{key}={str(value).replace(' ', '')}" for key, value in values.items() if value != base.get(key)]
+def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
+    changes = {key: value for key, value in run.config.items() if value != base.get(key) and key != "seed"}
+    changed = [f"{key}={str(value).replace(' ', '')}" for key, value in changes.items()]
+    verdict, versions = run.verdict, run.verdict["versions"]
     on_test = verdict["epoch_split"] == "test"
-    versions = verdict["versions"]
     return Row(
         preset=preset,
         changed=" ".join(changed),
@@ -110,20 +101,6 @@ def _row(directory: Path, preset: str, base: dict[str, Any]) -> Row:
         lightning=versions["lightning"],
         git=versions.get("git", ""),
     )
-
-
-def _flat(config: DictConfig) -> dict[str, Any]:
-    """Every value of a configuration by its dotted key, but for those that no result depends on."""
-
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
-
-    flat = dict(walk(OmegaConf.to_container(config, resolve=True), ""))
-    return {key: value for key, value in flat.items() if key not in IMMATERIAL}
 
 
 def write_csv(rows: list[Row], path: Path) -> None:

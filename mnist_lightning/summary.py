@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
 from mnist_lightning.explain import complain, explain
-from mnist_lightning.launch import BAD_CONFIG
 from mnist_lightning.models import count_parameters
+from mnist_lightning.status import BAD_CONFIG
 
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 

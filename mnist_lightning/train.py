@@ -20,8 +20,8 @@ from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.gate import Gate, GateError
-from mnist_lightning.launch import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.memory import keep_freed
+from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
 # True of this project and of no use to its users.

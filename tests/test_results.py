@@ -22,7 +22,15 @@ def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
     cfg = compose_config(*overrides)
     OmegaConf.save(cfg, folder / "config.yaml")
     versions = {"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"}
-    base = {"status": "passed", "seed": cfg.seed, "params": 7496, "epochs": 15, "epoch_split": "test", "seconds": 12.34}
+    base = {
+        "status": "passed",
+        "reasons": [],
+        "seed": cfg.seed,
+        "params": 7496,
+        "epochs": 15,
+        "epoch_split": "test",
+        "seconds": 12.34,
+    }
     measured = {"last_accuracy": 0.9945, "best_accuracy": 0.995, "device": "a processor", "versions": versions}
     (folder / "verdict.json").write_text(json.dumps(base | measured | verdict), "utf-8")
     return folder

@@ -116,8 +116,14 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _parse(config: DictConfig) -> list[Override]:
+    """The sweep's overrides: a preset's (conf/sweep) but for keys given on the command line, then the command line's."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    return parser.parse_overrides(list(config.hydra.overrides.task))
+    given = parser.parse_overrides(list(config.hydra.overrides.task))
+    preset = config.hydra.sweeper.get("params") or {}
+    with read_write(config), open_dict(config):
+        for override in given:
+            preset.pop(override.key_or_group, None)
+    return parser.parse_overrides([f"{key}={value}" for key, value in preset.items()]) + given
 
 
 def _name_by_what_varies(config: DictConfig, overrides: Sequence[Override]) -> None:

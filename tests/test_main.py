@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
+from mnist_lightning import launch
+from mnist_lightning.config import ConfigError
 from tests.conftest import TINY, Finished, finish, only_run, read_verdict, spawn
 
 Cli = Callable[..., Finished]
@@ -111,7 +114,7 @@ BAD = {
     "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of exp1, exp2, exp3",
     "optimizer=null": "optimizer=null: there is no such choice; optimizer must be one of adamw, sgd",
     "modell=net3": "modell=net3: there is no key modell; there are augmentation, cuda_graph, data, experiment, gate, "
-    "label_smoothing, model, optimizer, scheduler, seed, trainer (did you mean model?)",
+    "label_smoothing, model, optimizer, scheduler, seed, sweep, trainer (did you mean model?)",
     "optimizer.learning_rate=0.1": "optimizer.learning_rate=0.1: there is no key optimizer.learning_rate; optimizer has lr, "
     "momentum, nesterov, weight_decay (did you mean optimizer.lr?)",
     "trainer.max_epochs=0": "trainer.max_epochs=0: trainer.max_epochs must be an integer of at least 1; "
@@ -192,6 +195,31 @@ def test_an_error_in_one_job_is_worse_than_a_miss_and_stops_no_other(cli: Cli, t
     table, failures = board.read_text("utf-8").split("Not counted:")
     assert failures.count("NonFiniteLossError: the training loss is") == failures.count("run.log") == 1
     assert table.count("1e+30") == 2  # a row each; one without figures
+
+
+def test_a_preset_sweeps_and_the_command_line_wins_over_it(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*TINY, "sweep=lr", "seed=5", "optimizer.lr=0.01,0.02")
+    assert (done.status, done.err) == (0, "")
+    jobs = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("verdict.json"))
+    assert [re.sub(r"^outputs/sweeps/[^/]+/", "", job) for job in jobs] == ["net3/lr=0.01/seed=5", "net3/lr=0.02/seed=5"]
+    assert len(list(tmp_path.rglob("leaderboard.csv"))) == 1
+
+
+@pytest.mark.parametrize(("preset", "num_jobs"), [("lr", 16), ("seeds", 20), ("architecture", 15)])
+def test_presets_of_sweeps_are_as_large_as_they_say(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, num_jobs: int
+) -> None:
+    """All jobs are checked before the first: a rule that none keeps counts them without running any."""
+    checked = []
+
+    def refuse(cfg: DictConfig) -> None:
+        checked.append((cfg.model._target_, cfg.optimizer.lr, cfg.seed))
+        raise ConfigError("refused")
+
+    monkeypatch.setattr(launch, "check", refuse)
+    assert one_error(cli(*TINY, f"sweep={preset}"), 2) == "refused"
+    assert len(checked) == len(set(checked)) == num_jobs
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_directory_is_honoured_and_never_mixed(cli: Cli, tmp_path: Path) -> None:

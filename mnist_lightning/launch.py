@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lightning import leaderboard
 from mnist_lightning.config import NAMED, ConfigError, check, one_line
 from mnist_lightning.explain import complain
-from mnist_lightning.runs import find_runs
+from mnist_lightning.runs import Run, find_runs
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 
 
@@ -104,8 +104,16 @@ class Study(Callback):
         statuses = [int(run.verdict.get("exit_status", FAILED)) for run in runs]
         statuses += [FAILED] * (self.num_jobs - len(runs))  # a job without a directory did not get that far
         judged = sum(run.finished for run in runs)
-        print(f"{judged} of {self.num_jobs} jobs finished; table in {sweep_dir}/leaderboard.md", flush=True)
+        drawn = _draw(runs, sweep_dir / "leaderboard.png")
+        files = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
+        print(f"{judged} of {self.num_jobs} jobs finished; {files} in {sweep_dir}", flush=True)
         return max(statuses, key=lambda status: SEVERITY.index(status) if status in SEVERITY else len(SEVERITY), default=OK)
+
+
+def _draw(runs: list[Run], path: Path) -> bool:
+    from mnist_lightning.pictures import draw_sweep  # matplotlib takes its time, which only a finished sweep has
+
+    return draw_sweep(leaderboard.entries_of(runs, leaderboard.varied_keys(runs)), path)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

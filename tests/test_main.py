@@ -178,7 +178,7 @@ def test_a_sweep_runs_every_job_and_ends_with_the_worst_status(cli: Cli, tmp_pat
     assert (done.status, done.err) == (3, "")
     verdicts = {path.parent: json.loads(path.read_text("utf-8")) for path in tmp_path.rglob("verdict.json")}
     assert {v["model"]: v["status"] for v in verdicts.values()} == {"net1": "missed", "net2": "passed", "net3": "passed"}
-    assert "3 of 3 jobs finished; table in " in done.out
+    assert "3 of 3 jobs finished; leaderboard.md, .csv and .png in " in done.out
     [board] = tmp_path.rglob("leaderboard.md")
     assert board.read_text("utf-8").strip() in done.out
     names = [line.split()[1] for line in board.read_text("utf-8").splitlines() if "| Net" in line]
@@ -190,7 +190,7 @@ def test_an_error_in_one_job_is_worse_than_a_miss_and_stops_no_other(cli: Cli, t
     assert done.status == 1
     statuses = sorted(json.loads(path.read_text("utf-8"))["status"] for path in tmp_path.rglob("verdict.json"))
     assert statuses == ["error", "missed", "missed", "passed"]
-    assert "3 of 4 jobs finished" in done.out
+    assert "3 of 4 jobs finished; leaderboard.md and .csv in " in done.out
     [board] = tmp_path.rglob("leaderboard.md")
     table, failures = board.read_text("utf-8").split("Not counted:")
     assert failures.count("NonFiniteLossError: the training loss is") == failures.count("run.log") == 1

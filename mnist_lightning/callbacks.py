@@ -1,14 +1,32 @@
-"""What a run shows and writes while it trains: a progress bar, and a line and a CSV row per epoch."""
+"""What happens around the epochs of a run: random numbers by epoch, a progress bar, and a line and a CSV row per epoch."""
 
 import csv
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm import tqdm
+
+
+class EpochSeed(L.Callback):
+    """Seeds augmentation and dropout anew at every epoch, so that an epoch draws the same after a resume as without one.
+
+    Args:
+        seed: Of the run. Every epoch of every process has numbers of its own.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Hashed, since torch keeps 32 bits of a seed, and neighbouring seeds and epochs must not meet.
+        name = f"{self.seed}/{trainer.current_epoch}/{trainer.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
 
 
 class EpochBar(TQDMProgressBar):

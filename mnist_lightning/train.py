@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.callbacks import EpochBar, EpochTable
+from mnist_lightning.callbacks import EpochBar, EpochSeed, EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
@@ -124,7 +124,13 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
 
     best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = _checkpoint(output_dir, "last", monitor=None)
-    callbacks: list[Callback] = [gate, EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs), best, last]
+    callbacks: list[Callback] = [
+        EpochSeed(cfg.seed),
+        gate,
+        EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs),
+        best,
+        last,
+    ]
     show_progress = sys.stderr.isatty()
     if show_progress:
         callbacks.append(EpochBar())

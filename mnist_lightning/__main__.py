@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import Refused, catch_signals
-from mnist_lightning.status import BAD_CONFIG, FAILED, OK
+from mnist_lightning.status import BAD_CONFIG, FAILED
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def job(cfg: DictConfig) -> int:
 
     output_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
-        run(cfg, output_dir)
+        return run(cfg, output_dir).exit_status
     except GateError as error:
         return exit_status(error)  # the verdict has said why
     except ConfigError as error:
@@ -41,7 +41,6 @@ def job(cfg: DictConfig) -> int:
         log.info("the run ended with an error", exc_info=True)  # the file alone: the terminal gets one line
         complain(f"{type(error).__name__}: {one_line(error)} (traceback in {output_dir}/run.log)")
         return exit_status(error)
-    return OK
 
 
 def main() -> None:

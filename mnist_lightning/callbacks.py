@@ -56,7 +56,7 @@ class EpochTable(L.Callback):
     epoch's last step), seconds (wall time of the epoch with its evaluation). Accuracies are fractions.
 
     Args:
-        path: The CSV file; must not exist yet.
+        path: The CSV file; must not exist yet, unless training goes on from a checkpoint.
         max_epochs: For the printed line.
     """
 
@@ -71,8 +71,23 @@ class EpochTable(L.Callback):
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
         metrics = ["train/loss", "train/acc", f"{split}/loss", f"{split}/acc"]
         self.columns = ["epoch", "step", *metrics, "lr", "seconds"]
-        with self.path.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(self.columns)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Not in on_fit_start, which a checkpoint's epoch has not reached yet.
+        if trainer.current_epoch > 0:
+            self._keep_rows(trainer.current_epoch)
+        else:
+            with self.path.open("x", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(self.columns)
+
+    def _keep_rows(self, num_epochs: int) -> None:
+        """Drops the row of an epoch that was written before the checkpoint that a resumed run goes on from."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))[: 1 + num_epochs]
+        part = self.path.with_suffix(".csv.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        part.replace(self.path)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started_s = time.monotonic()

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
+from mnist_lightning.classifier import decay_groups
 from mnist_lightning.config import build, compose_config, register_resolvers
 from mnist_lightning.data import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
 from mnist_lightning.environment import device_of
@@ -222,7 +223,7 @@ def own_network(cfg: DictConfig, device: torch.device) -> nn.Module:
 def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
     """4. The same batches, augmentation, network and optimizer as 3, in a loop without Lightning that logs nothing."""
     net = own_network(cfg, device)
-    optimizer = build(cfg, "optimizer")(net.parameters())
+    optimizer = build(cfg, "optimizer")(decay_groups(net))
     loader = data.train_dataloader()
 
     def round_of(steps: int) -> float:
@@ -244,7 +245,7 @@ def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> 
 def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
     """5. The floor: forward, backward and optimizer on one batch that lies ready."""
     net = own_network(cfg, device)
-    optimizer = build(cfg, "optimizer")(net.parameters())
+    optimizer = build(cfg, "optimizer")(decay_groups(net))
     images = torch.randn(data.batch_size, 1, 28, 28, device=device)
     targets = torch.randint(NUM_CLASSES, (data.batch_size,), device=device)
 

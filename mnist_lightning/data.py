@@ -118,6 +118,8 @@ class DigitsDataModule(L.LightningDataModule):
         self.augmentation = augmentation
         self.batches_per_chunk = 1
         """Training batches that the loader hands over at a time, as one of their summed size."""
+        self.next_epoch = 0
+        """Epoch, counted from 0, that training starts with."""
         self.splits: dict[str, InMemoryImages] = {}
 
     @property
@@ -153,10 +155,21 @@ class DigitsDataModule(L.LightningDataModule):
             shuffle=shuffle,
             seed=self.seed,
         )
-        return DataLoader(self.splits[split], batch_size=None, sampler=batches)
+        # Its own generator: every pass draws a seed for worker processes, which must not move the random numbers of training.
+        return DataLoader(self.splits[split], batch_size=None, sampler=batches, generator=torch.Generator())
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.batch_size * self.batches_per_chunk, shuffle=True)
+        loader = self._loader("train", self.batch_size * self.batches_per_chunk, shuffle=True)
+        # Lightning takes the first batches of a resumed run before it tells the sampler which epoch it is.
+        loader.sampler.set_epoch(self.next_epoch)  # type: ignore[attr-defined]
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into the checkpoint, written at the end of an epoch."""
+        return {"next_epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.next_epoch = state_dict["next_epoch"]
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.epoch_split, self.eval_batch_size, shuffle=False)

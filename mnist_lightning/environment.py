@@ -1,5 +1,6 @@
 """What a result was measured on and with: device, processor, versions."""
 
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -38,9 +39,17 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def code_hash() -> str:
+    """Of every source file of the package: equal for equal code, committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, with the project's git revision where it runs from a checkout."""
-    found = {"python": platform.python_version()}
+    """Versions of what a result depends on: packages, a hash of the code, and in a checkout its git revision."""
+    found = {"python": platform.python_version(), "code": code_hash()}
     for package in VERSIONED:
         try:
             found[package] = metadata.version(package)

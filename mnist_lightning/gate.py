@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import lightning as L
 
@@ -65,8 +66,18 @@ class Gate(L.Callback):
 
     # --- what is measured -----------------------------------------------------------------------------------------------
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know of the epochs before."""
+        accuracies = {str(epoch): accuracy for epoch, accuracy in self.accuracy_of_epoch.items()}
+        return {"accuracy_of_epoch": accuracies, "epochs": self.epochs, "seconds": time.monotonic() - self.started_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.accuracy_of_epoch = {int(epoch): accuracy for epoch, accuracy in state_dict["accuracy_of_epoch"].items()}
+        self.epochs = state_dict["epochs"]
+        self.started_s = time.monotonic() - state_dict["seconds"]
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.started_s = time.monotonic()
+        self.started_s = time.monotonic()  # and load_state_dict, called after this, moves it back
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.epoch_split, self.dataset = data.epoch_split, data.name
         self.params = count_parameters(pl_module)

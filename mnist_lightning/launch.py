@@ -5,10 +5,10 @@ SystemExit. Imports neither torch nor lightning.
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -18,13 +18,14 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning import leaderboard
 from mnist_lightning.config import NAMED, ConfigError, check, one_line
 from mnist_lightning.explain import complain
-from mnist_lightning.runs import Run, find_runs
+from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 
 
@@ -66,6 +67,8 @@ class Study(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             check(_without_hydra(config))
+            if config.resume and not _given(config, "hydra.run.dir"):
+                _go_on(config, "run", Path(config.hydra.run.dir).parent, "config.yaml", _same_run)
         except ConfigError as error:
             raise Refused(error) from None
 
@@ -74,9 +77,13 @@ class Study(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
-            if Path(config.hydra.sweep.dir, "multirun.yaml").exists():
+            if config.resume:
+                if not _given(config, "hydra.sweep.dir"):
+                    _go_on(config, "sweep", Path(config.hydra.sweep.dir).parent, "multirun.yaml", _same_sweep)
+            elif Path(config.hydra.sweep.dir, "multirun.yaml").exists():
                 raise ConfigError(
-                    f"hydra.sweep.dir={config.hydra.sweep.dir}: the directory holds a sweep already; name another or remove it"
+                    f"hydra.sweep.dir={config.hydra.sweep.dir}: the directory holds a sweep already; "
+                    "go on with it by resume=true, or name another"
                 )
             overrides = _parse(config)
             _name_by_what_varies(config, overrides)
@@ -108,6 +115,35 @@ class Study(Callback):
         files = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
         print(f"{judged} of {self.num_jobs} jobs finished; {files} in {sweep_dir}", flush=True)
         return max(statuses, key=lambda status: SEVERITY.index(status) if status in SEVERITY else len(SEVERITY), default=OK)
+
+
+def _given(config: DictConfig, key: str) -> bool:
+    """Whether the command line says where to."""
+    return any(override.lstrip("+").split("=")[0] == key for override in config.hydra.overrides.hydra)
+
+
+def _go_on(config: DictConfig, kind: str, parent: Path, file: str, same: Callable[[DictConfig, Path], bool]) -> None:
+    """Turns a launch towards the newest directory that the same command line made; there may be none yet."""
+    candidates = sorted(path.parent for path in parent.glob(f"*/{file}"))
+    if found := next((directory for directory in reversed(candidates) if same(config, directory)), None):
+        with read_write(config):
+            config.hydra[kind].dir = str(found)
+            config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{found}'")  # of which Hydra composes each job anew
+
+
+def _same_run(config: DictConfig, directory: Path) -> bool:
+    resolved = OmegaConf.create(OmegaConf.to_container(_without_hydra(config), resolve=True))
+    return read_run(directory).config == flatten(cast(DictConfig, resolved))
+
+
+def _same_sweep(config: DictConfig, directory: Path) -> bool:
+    def overrides(sweep: DictConfig) -> list[str]:
+        return sorted(override for override in sweep.hydra.overrides.task if not override.startswith("resume="))
+
+    try:
+        return overrides(cast(DictConfig, OmegaConf.load(directory / "multirun.yaml"))) == overrides(config)
+    except (OSError, YAMLError, OmegaConfBaseException):
+        return False
 
 
 def _draw(runs: list[Run], path: Path) -> bool:

@@ -16,9 +16,10 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from mnist_lightning.config import one_line
 from mnist_lightning.verdict import MISSED, PASSED
 
+SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 # Where the data lies and what else no result depends on.
-IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss")
+IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss", "resume")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Run:
 def find_runs(directories: Iterable[Path]) -> list[Run]:
     """Every run at or below the directories, in the order of their paths; nothing is raised for a damaged one."""
     found = {path.parent for directory in directories for path in directory.rglob("config.yaml")}
-    return [read_run(directory) for directory in sorted(found)]
+    return [read_run(directory) for directory in sorted(found) if not directory.name.startswith(SET_ASIDE)]
 
 
 def read_run(directory: Path) -> Run:

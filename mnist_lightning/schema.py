@@ -132,3 +132,4 @@ class Config(_Closed):
     seed: Annotated[int, _rule("an integer from 0 to 4294967295", 0, ge=0, le=2**32 - 1)]
     label_smoothing: Annotated[float, _number("a fraction, at least 0 and below 1", 0.1, ge=0, lt=1)]
     cuda_graph: Annotated[bool, _rule("true or false", False)]
+    resume: Annotated[bool, _rule("true or false", True)]

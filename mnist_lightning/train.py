@@ -1,5 +1,6 @@
 """One run from configuration to verdict: seed, build, fit, test, judge."""
 
+import json
 import logging
 import sys
 import warnings
@@ -21,6 +22,7 @@ from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.memory import keep_freed
+from mnist_lightning.resume import Taken, take_up
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
@@ -52,7 +54,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
 
     Args:
         cfg: Composed from `conf/config.yaml`, without its `hydra` node.
-        output_dir: The run's own directory; one that holds a run already is refused.
+        output_dir: The run's own directory; one that holds a run already is refused, but with `resume`.
 
     Returns:
         The verdict, as `verdict.json` has it.
@@ -64,11 +66,16 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     """
     check(cfg)
     quieten()
-    claim(output_dir, cfg)
+    taken = take_up(output_dir, cfg) if cfg.resume else Taken()
+    if taken.finished:
+        print(f"KEPT  {output_dir}: finished already, by the same configuration and code", flush=True)
+        return Verdict(**taken.finished.verdict)
+    if not taken.checkpoint:
+        claim(output_dir, cfg)
     gate = make_gate(cfg)
     stopped, why = None, ""
     try:
-        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule)
+        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, taken.checkpoint)
     except GateError:
         raise
     except Exception as error:
@@ -147,8 +154,8 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     return Assembled(trainer, classifier, data, best, last)
 
 
-def _fit_and_test(parts: Assembled, rule: str) -> None:
-    parts.trainer.fit(parts.classifier, datamodule=parts.data)
+def _fit_and_test(parts: Assembled, rule: str, checkpoint: Path | None) -> None:
+    parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     if parts.data.val_images:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
         path = (parts.best if rule == "selected" else parts.last).best_model_path
@@ -180,10 +187,12 @@ def claim(output_dir: Path, cfg: DictConfig) -> None:
     try:
         with (output_dir / "config.yaml").open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(cfg, resolve=True))
+        environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
+        (output_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
     except FileExistsError:
         raise ConfigError(
             f"{output_dir}: the directory holds a run already (config.yaml); "
-            "name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR, or remove it"
+            "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
         ) from None
 
 

@@ -34,7 +34,8 @@ def test_training_is_the_plain_loop(tmp_path: Path) -> None:
     """Two epochs of SGD written out by hand give the same weights: the module adds nothing to them."""
     net = small_net()
     plain = small_net()
-    options = ("scheduler=linear", "scheduler.warmup=0", "optimizer.lr=0.1", "data.batch_size=32")
+    sgd = ("optimizer.lr=0.1", "optimizer.momentum=0.9", "optimizer.weight_decay=0")
+    options = ("scheduler=linear", "scheduler.warmup=0", "data.batch_size=32", *sgd)
     _, _, data = fit(tmp_path, net, *options)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     loader, step = data.train_dataloader(), 0

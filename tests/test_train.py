@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     names = {re.sub(r"^events\.out\.tfevents\..*", "events", path.name) for path in finished.iterdir()}
-    assert names == {"config.yaml", "metrics.csv", "verdict.json", "events", "best.ckpt", "last.ckpt"}
+    assert names == {"config.yaml", "environment.json", "metrics.csv", "verdict.json", "events", "best.ckpt", "last.ckpt"}
 
 
 def test_the_resolved_config_composes_the_same_run(finished: Path) -> None:

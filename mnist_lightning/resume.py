@@ -1,0 +1,77 @@
+"""Going on with what a run left in its directory: what still counts, where training continues, what is set aside.
+
+Nothing is deleted: files of a run that is started over move to `set-aside-N` beside its new ones.
+"""
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_lightning.environment import code_hash
+from mnist_lightning.runs import SET_ASIDE, UNFINISHED, Run, flatten, read_run
+from mnist_lightning.verdict import INTERRUPTED
+
+
+@dataclass
+class Taken:
+    """What a directory holds for a run that is to go on there; nothing of either for one that starts."""
+
+    checkpoint: Path | None = None
+    """The end of the last whole epoch, to continue from."""
+    finished: Run | None = None
+    """A result for exactly this configuration and code: nothing is left to do."""
+
+
+def take_up(directory: Path, cfg: DictConfig) -> Taken:
+    """Looks at a run's directory and makes it ready.
+
+    A finished run of this configuration and this code is kept; one that was interrupted or killed continues from `last.ckpt`
+    where that can be read; anything else there, a failed run too, is set aside.
+
+    Args:
+        directory: May not exist yet.
+        cfg: The configuration to go on with.
+    """
+    if not directory.exists() or not (directory / "config.yaml").exists():
+        return Taken()
+    run = read_run(directory)
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert isinstance(resolved, DictConfig)
+    same = run.config == flatten(resolved) and _code_of(directory) == code_hash()
+    if same and run.finished:
+        return Taken(finished=run)
+    checkpoint = directory / "last.ckpt"
+    if same and run.status in (UNFINISHED, INTERRUPTED) and _readable(checkpoint):
+        return Taken(checkpoint=checkpoint)
+    _set_aside(directory)
+    return Taken()
+
+
+def _code_of(directory: Path) -> str | None:
+    """The code that the run in a directory was made with, or None if it does not say."""
+    try:
+        return str(json.loads((directory / "environment.json").read_text("utf-8"))["versions"]["code"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _readable(checkpoint: Path) -> bool:
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError):
+        return False
+    return True
+
+
+def _set_aside(directory: Path) -> None:
+    """Moves a run's files into a folder of their own beside the ones to come; the log goes on."""
+    number = 1 + sum(path.name.startswith(SET_ASIDE) for path in directory.iterdir())
+    folder = directory / f"{SET_ASIDE}{number}"
+    folder.mkdir()
+    for path in list(directory.iterdir()):
+        if not path.name.startswith(SET_ASIDE) and path.name != "run.log":
+            path.rename(folder / path.name)

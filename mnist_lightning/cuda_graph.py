@@ -41,15 +41,17 @@ class GraphedClassifier(LitClassifier):
         self.outputs: tuple[Tensor, Tensor]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        # fused, with the learning rate on the device: a graph would record the first step's number for ever.
-        optimizer = self.optimizer(decay_groups(self.net), fused=True)  # type: ignore[call-arg]
-        for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(group["lr"], device=self.device)
+        optimizer = self.optimizer(decay_groups(self.net), fused=True)  # type: ignore[call-arg]  # fused: lr may be a tensor
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         chunks = int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs  # type: ignore[operator]
         steps = min(chunks * BATCHES_PER_CHUNK, -(-data.num_images("train") // self.batch_size))
         scheduler = self.scheduler(optimizer, steps * self.trainer.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_train_start(self) -> None:
+        # On the device, where the schedule changes it in place: a graph would record the first step's number for ever.
+        for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
+            group["lr"] = torch.as_tensor(group["lr"], device=self.device)
 
     def training_step(self, chunk: Batch, batch_idx: int) -> None:  # type: ignore[override]
         images, targets = (tensor.split(self.batch_size) for tensor in chunk)

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def job(cfg: DictConfig) -> int:
     """One run; returns its exit status and raises nothing but a stop by signal, so that a sweep goes on."""
+    if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher") and not os.environ.get("OMP_NUM_THREADS"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # jobs side by side: one thread each; read when torch is imported, below
     # torch and lightning take seconds to import: --help and a bad value must not wait for them.
     from mnist_lightning.gate import GateError
     from mnist_lightning.train import exit_status, run

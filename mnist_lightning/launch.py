@@ -23,10 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning import leaderboard
-from mnist_lightning.config import NAMED, ConfigError, check, one_line
+from mnist_lightning.config import NAMED, ConfigError, check, one_line, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
+
+# Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
+register_resolvers()
 
 
 class Interrupted(SystemExit):
@@ -85,6 +88,7 @@ class Study(Callback):
                     f"hydra.sweep.dir={config.hydra.sweep.dir}: the directory holds a sweep already; "
                     "go on with it by resume=true, or name another"
                 )
+            _pin(config, "sweep", Path(config.hydra.sweep.dir))
             overrides = _parse(config)
             _name_by_what_varies(config, overrides)
             self.num_jobs = _check_sweep(config, overrides)
@@ -126,9 +130,14 @@ def _go_on(config: DictConfig, kind: str, parent: Path, file: str, same: Callabl
     """Turns a launch towards the newest directory that the same command line made; there may be none yet."""
     candidates = sorted(path.parent for path in parent.glob(f"*/{file}"))
     if found := next((directory for directory in reversed(candidates) if same(config, directory)), None):
-        with read_write(config):
-            config.hydra[kind].dir = str(found)
-            config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{found}'")  # of which Hydra composes each job anew
+        _pin(config, kind, found)
+
+
+def _pin(config: DictConfig, kind: str, directory: Path) -> None:
+    """Fixes the directory for all jobs, whose configurations are composed anew, by some launchers in other processes."""
+    with read_write(config):
+        config.hydra[kind].dir = str(directory)
+        config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{directory}'")
 
 
 def _same_run(config: DictConfig, directory: Path) -> bool:

@@ -8,6 +8,7 @@ import argparse
 import csv
 import io
 import math
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -275,7 +276,7 @@ def write(directory: Path, runs: Sequence[Run]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     for name, content in (("leaderboard.csv", file.getvalue()), ("leaderboard.md", report + "\n")):
-        part = directory / f"{name}.part"
+        part = directory / f"{name}.{os.getpid()}.part"  # jobs of a parallel sweep end in processes of their own
         part.write_text(content, encoding="utf-8")
         part.replace(directory / name)
     return report

@@ -222,6 +222,28 @@ def test_presets_of_sweeps_are_as_large_as_they_say(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_run_side_by_side_with_a_thread_each(tmp_path: Path, launcher: str) -> None:
+    """In processes of their own, with the same table, one failing job among them; and the sweep resumes."""
+    command = (*TINY, "gate.on_miss=warn", "--multirun", "optimizer.lr=0.1,1e30", "seed=0,1", f"hydra/launcher={launcher}")
+    done = finish(spawn(*command, cwd=tmp_path, OMP_NUM_THREADS=""))
+    assert done.status == 1, done.err
+    assert "2 of 4 jobs finished; " in done.out
+    assert done.out.count("NonFiniteLossError: the training loss is") == 2
+    [board] = tmp_path.rglob("leaderboard.md")
+    verdicts = {path: json.loads(path.read_text("utf-8")) for path in tmp_path.rglob("verdict.json")}
+    assert len(verdicts) == 4
+    assert all(verdict["device"].endswith(", 1 thread") for verdict in verdicts.values())
+    again = finish(spawn(*command, "resume=true", cwd=tmp_path))
+    assert again.status == 1
+    assert len(list(tmp_path.rglob("leaderboard.md"))) == 1
+    kept = [path for path, verdict in verdicts.items() if verdict["status"] == "passed"]
+    assert len(kept) == 2
+    assert len(list(tmp_path.rglob("set-aside-1"))) == 2  # the failed ones ran again
+    assert board.exists()
+
+
 def test_a_sweep_directory_is_honoured_and_never_mixed(cli: Cli, tmp_path: Path) -> None:
     named = f"hydra.sweep.dir={tmp_path / 'mine'}"
     assert cli("--multirun", *TINY, "seed=0,1", named).status == 0

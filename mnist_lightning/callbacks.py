@@ -73,7 +73,9 @@ class EpochTable(L.Callback):
         self.columns = ["epoch", "step", *metrics, "lr", "seconds"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not in on_fit_start, which a checkpoint's epoch has not reached yet.
+        # Not in on_fit_start, which a checkpoint's epoch has not reached yet. Of several processes one keeps the table.
+        if not trainer.is_global_zero:
+            return
         if trainer.current_epoch > 0:
             self._keep_rows(trainer.current_epoch)
         else:
@@ -104,10 +106,11 @@ class EpochTable(L.Callback):
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self.started_s, 3),
         }
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
         pl_module.log_dict({"lr": row["lr"], "seconds": row["seconds"]})
-        tqdm.write(self._line(row))  # above the progress bar, where there is one
+        if trainer.is_global_zero:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+            tqdm.write(self._line(row))  # above the progress bar, where there is one
 
     def _line(self, row: dict[str, Any]) -> str:
         width = len(str(self.max_epochs))

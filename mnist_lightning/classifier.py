@@ -91,10 +91,11 @@ class LitClassifier(L.LightningModule):
         losses, logits, targets = zip(*self.seen[split], strict=True)
         self.seen[split].clear()
         num_images = torch.tensor([len(batch) for batch in targets], device=self.device)
-        loss = (torch.stack(losses) * num_images).sum() / num_images.sum()
+        sums = torch.stack([(torch.stack(losses) * num_images).sum(), num_images.sum()])
+        loss_sum, count = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over all processes
         accuracy = self.metrics[f"{split}/acc"]
         accuracy(torch.cat(logits), torch.cat(targets))
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        self.log(f"{split}/loss", loss_sum / count, on_step=False, on_epoch=True, batch_size=1)
         self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)  # type: ignore[arg-type]  # a Metric
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

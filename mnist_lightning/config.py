@@ -66,7 +66,8 @@ def check(cfg: DictConfig) -> None:
 def _sentence(detail: ErrorDetails) -> str:
     """One error of pydantic's as the line a user reads."""
     # Members of a union are told apart by type names, which are no keys.
-    loc = [part for part in detail["loc"] if part not in ("int", "str", "bool") and not re.search(r"[\[(]", str(part))]
+    union = ("int", "str", "bool", "constrained-int")
+    loc = [part for part in detail["loc"] if part not in union and not re.search(r"[\[(]", str(part))]
     key = ".".join(str(part) for part in loc)
     if detail["type"] == "extra_forbidden":
         return f"{key}: there is no such key"
@@ -127,6 +128,19 @@ def _conflicts(config: Config) -> Iterator[str]:
     scale = config.augmentation.scale
     if scale[0] > scale[1]:
         yield f"augmentation.scale={_typed(scale)}: the lowest factor comes first; try [{scale[1]},{scale[0]}]"
+    trainer = config.trainer
+    if trainer.num_processes > 1:
+        if "ddp" not in trainer.strategy:
+            devices = _typed(trainer.devices)
+            yield f"trainer.devices={devices}: several devices for one run need trainer=ddp; or take trainer.devices=1"
+        if data.batch_size % trainer.num_processes:
+            smaller = max(1, data.batch_size // trainer.num_processes) * trainer.num_processes
+            yield (
+                f"data.batch_size={data.batch_size}: {trainer.num_processes} processes cannot share it evenly; "
+                f"try data.batch_size={smaller}"
+            )
+        if config.cuda_graph:
+            yield "cuda_graph=true: records the step of one process; use cuda_graph=false or trainer=default"
     if config.cuda_graph and config.trainer.precision not in ("32-true", "32", 32):
         yield (
             f"trainer.precision={config.trainer.precision}: cuda_graph=true records single precision only; "

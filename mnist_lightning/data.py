@@ -38,12 +38,13 @@ class InMemoryImages(Dataset[Batch]):
 class IndexBatches(DistributedSampler[Batch]):
     """Deals out indices a batch at a time, as tensors on the images' device; the last batch may be smaller.
 
-    The order of an epoch depends on seed and epoch alone (Lightning calls `set_epoch`). A DataLoader takes it as its `sampler`,
-    with `batch_size=None`.
+    The order of an epoch depends on seed and epoch alone (Lightning calls `set_epoch`). Of several processes each gets a share:
+    shuffled, all get equally many, a few images twice; in order, every image goes to one process only, so that an evaluation
+    counts it once. A DataLoader takes it as its `sampler`, with `batch_size=None`.
 
     Args:
         dataset: Images to index.
-        batch_size: Images per batch.
+        batch_size: Images per batch of this process.
         **order: As `DistributedSampler`: shuffle, seed, num_replicas, rank.
     """
 
@@ -51,13 +52,15 @@ class IndexBatches(DistributedSampler[Batch]):
         super().__init__(dataset, **order)
         self.batch_size = batch_size
         self.device = dataset.labels.device
+        self.in_order = range(self.rank, len(dataset), self.num_replicas)
 
     def __len__(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        return -(-(self.num_samples if self.shuffle else len(self.in_order)) // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        indices = list(super().__iter__()) if self.shuffle else list(self.in_order)
         # One copy to the device an epoch, and no Python integers a step: 0.1 ms a step less than torch's batch sampler.
-        return iter(torch.tensor(list(super().__iter__()), device=self.device).split(self.batch_size))
+        return iter(torch.tensor(indices, device=self.device).split(self.batch_size))
 
 
 def balanced_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -92,8 +95,8 @@ class DigitsDataModule(L.LightningDataModule):
     published; with one, each epoch is evaluated on the hold-out and the test images wait for `trainer.test`.
 
     Args:
-        batch_size: Images per training step.
-        eval_batch_size: Images per evaluation step.
+        batch_size: Images per training step, of all processes together.
+        eval_batch_size: Images per evaluation step of each process.
         val_images: Training images to hold out, class-balanced.
         seed: Of the hold-out and of the order of the training images.
         augmentation: Maps float images `(N, 1, 28, 28)` in [0, 255] to the same; applied to training batches only.
@@ -159,7 +162,8 @@ class DigitsDataModule(L.LightningDataModule):
         return DataLoader(self.splits[split], batch_size=None, sampler=batches, generator=torch.Generator())
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        loader = self._loader("train", self.batch_size * self.batches_per_chunk, shuffle=True)
+        num_processes = self.trainer.world_size if self.trainer else 1
+        loader = self._loader("train", self.batch_size // num_processes * self.batches_per_chunk, shuffle=True)
         # Lightning takes the first batches of a resumed run before it tells the sampler which epoch it is.
         loader.sampler.set_epoch(self.next_epoch)  # type: ignore[attr-defined]
         return loader

@@ -198,7 +198,13 @@ def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
     lines: dict[str, None] = {}
     for job in jobs:
         try:
-            check(_without_hydra(loader.load_sweep_config(config, list(job))))
+            cfg = _without_hydra(loader.load_sweep_config(config, list(job)))
+            check(cfg)
+            if "ddp" in cfg.trainer.strategy:
+                raise ConfigError(
+                    "trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep; "
+                    "run it alone, or sweep on one device a job, several at a time, with hydra/launcher=joblib"
+                )
         except ConfigError as error:
             lines |= dict.fromkeys(str(error).splitlines())
     if lines:

@@ -102,11 +102,18 @@ class _Trainer(_Open):
     max_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
     accelerator: Annotated[str, _rule("the name of an accelerator of lightning.Trainer", "auto")]
     devices: Annotated[
-        Literal[1] | Annotated[list[int], Field(min_length=1, max_length=1)],
-        _rule("1, or a list of the index of one device: a run uses one", 1),
+        Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)],
+        _rule("a number of at least 1, or a list of indices of devices", 1),
     ]
+    strategy: Annotated[str, _rule("the name of a strategy of lightning.Trainer", "auto")]
     precision: Annotated[str | int, _rule("a precision of lightning.Trainer", "32-true")]
+    num_nodes: Annotated[int, _rule("an integer of at least 1", 2, ge=1)] = 1
     deterministic: Annotated[bool | Literal["warn"], _rule("true, false or warn", True)]
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that share every batch."""
+        return self.num_nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
 
 
 class _Gate(_Closed):

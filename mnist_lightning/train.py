@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.callbacks import EpochBar, EpochSeed, EpochTable
@@ -28,6 +29,7 @@ from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
 # True of this project and of no use to its users.
 SILENCED = (
+    r".*recommended to use `self.log\('.*', ..., sync_dist=True\)`.*",  # summed over the processes already, or the same in all
     r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
     r".*number of training batches .* is smaller than the logging interval.*",  # nothing is logged per step
     r".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own directory
@@ -66,6 +68,11 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     """
     check(cfg)
     quieten()
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes: the first one has made the directory ready
+        checkpoint = output_dir / "last.ckpt"
+        gate = make_gate(cfg)
+        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, checkpoint if cfg.resume and checkpoint.exists() else None)
+        return gate.verdict(cfg.seed)
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
         print(f"KEPT  {output_dir}: finished already, by the same configuration and code", flush=True)

@@ -84,14 +84,14 @@ def test_a_hold_out_changes_the_default_rule() -> None:
     assert compose_config("data.val_images=5000", "gate.rule=last").gate.rule == "last"
 
 
-DEVICES = "trainer.devices must be 1, or a list of the index of one device: a run uses one"
+DEVICES = "trainer.devices must be a number of at least 1, or a list of indices of devices"
 # Overrides, and the whole line that refuses them.
 BAD = [
     ("trainer.max_epochs=0", "trainer.max_epochs must be an integer of at least 1; try trainer.max_epochs=15"),
     ("trainer.max_epochs=1.5", "trainer.max_epochs must be an integer of at least 1; try trainer.max_epochs=15"),
     ("trainer.devices=x", f"{DEVICES}; try trainer.devices=1"),
-    ("trainer.devices=2", f"{DEVICES}; try trainer.devices=1"),
-    ("trainer.devices=[0,1]", f"{DEVICES}; try trainer.devices=1"),
+    ("trainer.devices=0", f"{DEVICES}; try trainer.devices=1"),
+    ("trainer.devices=[]", f"{DEVICES}; try trainer.devices=1"),
     ("optimizer.lr=-1", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
     ("optimizer.lr=0", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
     ("optimizer.lr=nan", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
@@ -148,6 +148,12 @@ def test_all_problems_are_reported_at_once() -> None:
         (["data.val_images=5000", "gate.rule=best"], "gate.rule=best: the rule needs the test accuracy of every epoch"),
         (["trainer.max_epochs=2", "gate.rule=mean_last_3"], "gate.rule=mean_last_3 needs at least 3 epochs"),
         (["data=synthetic", "data.val_images=9991"], "holds out every image of a class of data.train_images=10000"),
+        (["trainer.devices=2"], "trainer.devices=2: several devices for one run need trainer=ddp"),
+        (
+            ["trainer=ddp", "trainer.devices=3"],
+            "data.batch_size=64: 3 processes cannot share it evenly; try data.batch_size=63",
+        ),
+        (["trainer=ddp", "cuda_graph=true"], "cuda_graph=true: records the step of one process"),
         (["optimizer.momentum=0"], "optimizer.nesterov=true: needs a momentum"),
     ],
 )

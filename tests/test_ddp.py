@@ -1,0 +1,64 @@
+"""One run on two processes: the same number of steps, every test image once, one verdict."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mnist_lightning.data import IndexBatches, InMemoryImages
+from tests.conftest import finish, spawn
+
+RUN = ("data=synthetic", "data.train_images=640", "data.test_images=203", "trainer.max_epochs=2", "gate.on_miss=warn")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    done = finish(spawn(*RUN, "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run", cwd=tmp_path))
+    assert done.status == 0, done.err
+    assert done.out.count("PASSED") == 1
+    assert done.out.count("epoch 2/2") == 1
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text("utf-8"))
+    assert verdict["test_images"] == 203
+    correct = verdict["accuracy"] * 203
+    assert correct == pytest.approx(round(correct), abs=1e-9)
+    with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["10", "20"]  # 640 images in batches of 64, whatever the number of processes
+    assert float(rows[1]["test/acc"]) == pytest.approx(verdict["accuracy"])
+    resumed = finish(spawn(*RUN, "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run", "resume=true", cwd=tmp_path))
+    assert (resumed.status, "KEPT" in resumed.out) == (0, True)
+
+
+@pytest.mark.slow
+def test_it_ends_with_the_gates_status(tmp_path: Path) -> None:
+    done = finish(spawn(*RUN[:-1], "gate.max_params=100", "trainer=ddp", "trainer.accelerator=cpu", cwd=tmp_path))
+    assert done.status == 3
+    assert done.out.count("MISSED") == 1
+
+
+def test_it_is_no_job_of_a_sweep(tmp_path: Path) -> None:
+    done = finish(spawn(*RUN, "--multirun", "seed=0,1", "trainer=ddp", cwd=tmp_path))
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith(
+        "error: trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep"
+    )
+    assert "hydra/launcher=joblib" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_processes", range(1, 8))
+@pytest.mark.parametrize("num_images", [7, 20, 203])
+def test_an_evaluation_counts_every_image_once(num_processes: int, num_images: int) -> None:
+    dataset = InMemoryImages(torch.zeros(num_images, 28, 28, dtype=torch.uint8), torch.arange(num_images))
+    seen: list[int] = []
+    for rank in range(num_processes):
+        batches = IndexBatches(dataset, 4, num_replicas=num_processes, rank=rank, shuffle=False)
+        loader = DataLoader(dataset, batch_size=None, sampler=batches)
+        parts = [labels.tolist() for _, labels in loader]
+        assert len(parts) == len(loader)
+        seen += [label for part in parts for label in part]
+    assert sorted(seen) == list(range(num_images))

@@ -137,7 +137,8 @@ def _pin(config: DictConfig, kind: str, directory: Path) -> None:
     """Fixes the directory for all jobs, whose configurations are composed anew, by some launchers in other processes."""
     with read_write(config):
         config.hydra[kind].dir = str(directory)
-        config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{directory}'")
+        quoted = str(directory).replace("'", "\\'")
+        config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{quoted}'")
 
 
 def _same_run(config: DictConfig, directory: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from mnist_lightning import digits, mnist
@@ -145,3 +146,16 @@ def real_mnist() -> Iterator[Sequence[str]]:
             yield [f"data.root={folder}"]
             return
     pytest.skip(f"real MNIST is in none of {', '.join(map(str, folders))}; set MNIST_ROOT to the folder that holds it")
+
+
+def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
+    """The files by which a finished run is read, or with `status` another's; makes the folder."""
+    folder.mkdir(parents=True)
+    cfg = compose_config(*overrides)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
+    how = {"status": "passed", "reasons": [], "seed": cfg.seed, "epoch_split": "test", "epochs": 15, "seconds": 100.0}
+    measured = {"params": 7496, "accuracy": 0.994, "best_accuracy": 0.995, "last_accuracy": 0.994}
+    versions = {"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"}
+    record = how | measured | {"device": "a processor", "versions": versions} | verdict
+    (folder / "verdict.json").write_text(json.dumps(record), "utf-8")
+    return folder

@@ -1,30 +1,17 @@
 """Runs put together: what varied, seeds averaged, failures named, in figures worked out by hand."""
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from mnist_lightning import leaderboard
-from mnist_lightning.config import ConfigError, compose_config
+from mnist_lightning.config import ConfigError
 from mnist_lightning.leaderboard import entries_of, resolve_keys, rows_of, seeds_verdict, short_names, varied_keys
 from mnist_lightning.runs import find_runs
-from tests.conftest import finish, spawn
-
-
-def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
-    """A finished run's files, or with `status` another's."""
-    folder.mkdir(parents=True)
-    cfg = compose_config(*overrides)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
-    base = {"status": "passed", "reasons": [], "seed": cfg.seed, "params": 7496, "seconds": 100.0, "epoch_split": "test"}
-    measured = {"accuracy": 0.994, "best_accuracy": 0.995, "last_accuracy": 0.994}
-    (folder / "verdict.json").write_text(json.dumps(base | measured | verdict), "utf-8")
-    return folder
+from tests.conftest import finish, leave_run, spawn
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_a_sweep_directory_is_honoured_and_never_mixed(cli: Cli, tmp_path: Path)
     assert cli("--multirun", *TINY, "seed=0,1", named).status == 0
     assert len(list((tmp_path / "mine").rglob("verdict.json"))) == 2
     line = one_error(cli("--multirun", *TINY, "seed=2,3", named), 2)
-    assert line.endswith("the directory holds a sweep already; name another or remove it")
+    assert line.endswith("the directory holds a sweep already; go on with it by resume=true, or name another")
     assert len(list(tmp_path.rglob("verdict.json"))) == 2
 
 

@@ -125,13 +125,13 @@ def measure_cost(overrides: list[str], rounds: int, steps: int) -> dict[str, Any
     for network in NETWORKS:
         ms[network] = {}
         for batch_size in BATCH_SIZES:
+            each = max(5, steps * 32 // batch_size)  # large batches have few steps in an epoch
             contestant = InProcess("this project", [*overrides, f"model={network}", f"data.batch_size={batch_size}"])
             try:
-                # Large batches have few steps in an epoch.
-                seconds = [contestant.round_of(max(5, steps * 32 // batch_size)) for _ in range(rounds)]
+                seconds = [contestant.round_of(each) for _ in range(rounds)]
             finally:
                 contestant.close()
-            ms[network][batch_size] = 1000 * statistics.median(seconds) / max(5, steps * 32 // batch_size)
+            ms[network][batch_size] = 1000 * statistics.median(seconds) / each
     return {"ms_per_step": ms} | environment(compose_config(*overrides))
 
 

@@ -71,7 +71,7 @@ class Study(Callback):
         try:
             check(_without_hydra(config))
             if config.resume and not _given(config, "hydra.run.dir"):
-                _go_on(config, "run", Path(config.hydra.run.dir).parent, "config.yaml", _same_run)
+                _pin(config, "run", _earlier(config, Path(config.hydra.run.dir), "config.yaml", _same_run))
         except ConfigError as error:
             raise Refused(error) from None
 
@@ -80,15 +80,16 @@ class Study(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
+            directory = Path(config.hydra.sweep.dir)
             if config.resume:
                 if not _given(config, "hydra.sweep.dir"):
-                    _go_on(config, "sweep", Path(config.hydra.sweep.dir).parent, "multirun.yaml", _same_sweep)
-            elif Path(config.hydra.sweep.dir, "multirun.yaml").exists():
+                    directory = _earlier(config, directory, "multirun.yaml", _same_sweep)
+            elif Path(directory, "multirun.yaml").exists():
                 raise ConfigError(
-                    f"hydra.sweep.dir={config.hydra.sweep.dir}: the directory holds a sweep already; "
+                    f"hydra.sweep.dir={directory}: the directory holds a sweep already; "
                     "go on with it by resume=true, or name another"
                 )
-            _pin(config, "sweep", Path(config.hydra.sweep.dir))
+            _pin(config, "sweep", directory)
             overrides = _parse(config)
             _name_by_what_varies(config, overrides)
             self.num_jobs = _check_sweep(config, overrides)
@@ -126,11 +127,10 @@ def _given(config: DictConfig, key: str) -> bool:
     return any(override.lstrip("+").split("=")[0] == key for override in config.hydra.overrides.hydra)
 
 
-def _go_on(config: DictConfig, kind: str, parent: Path, file: str, same: Callable[[DictConfig, Path], bool]) -> None:
-    """Turns a launch towards the newest directory that the same command line made; there may be none yet."""
-    candidates = sorted(path.parent for path in parent.glob(f"*/{file}"))
-    if found := next((directory for directory in reversed(candidates) if same(config, directory)), None):
-        _pin(config, kind, found)
+def _earlier(config: DictConfig, directory: Path, file: str, same: Callable[[DictConfig, Path], bool]) -> Path:
+    """The newest directory beside the given one that the same command line made, or the given one where there is none."""
+    candidates = sorted(path.parent for path in directory.parent.glob(f"*/{file}"))
+    return next((candidate for candidate in reversed(candidates) if same(config, candidate)), directory)
 
 
 def _pin(config: DictConfig, kind: str, directory: Path) -> None:
@@ -142,8 +142,7 @@ def _pin(config: DictConfig, kind: str, directory: Path) -> None:
 
 
 def _same_run(config: DictConfig, directory: Path) -> bool:
-    resolved = OmegaConf.create(OmegaConf.to_container(_without_hydra(config), resolve=True))
-    return read_run(directory).config == flatten(cast(DictConfig, resolved))
+    return read_run(directory).config == flatten(_without_hydra(config))
 
 
 def _same_sweep(config: DictConfig, directory: Path) -> bool:

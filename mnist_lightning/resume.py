@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mnist_lightning.environment import code_hash
 from mnist_lightning.runs import SET_ASIDE, UNFINISHED, Run, flatten, read_run
@@ -39,9 +39,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     if not directory.exists() or not (directory / "config.yaml").exists():
         return Taken()
     run = read_run(directory)
-    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    assert isinstance(resolved, DictConfig)
-    same = run.config == flatten(resolved) and _code_of(directory) == code_hash()
+    same = run.config == flatten(cfg) and _code_of(directory) == code_hash()
     if same and run.finished:
         return Taken(finished=run)
     checkpoint = directory / "last.ckpt"

@@ -4,6 +4,7 @@ A network of 7,496 parameters keeps a GPU busy for a fraction of the time that P
 launches them at once, and a chunk of batches per `training_step` shares Lightning's own cost among them. `cuda_graph=true`.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -41,7 +42,9 @@ class GraphedClassifier(LitClassifier):
         self.outputs: tuple[Tensor, Tensor]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(decay_groups(self.net), fused=True)  # type: ignore[call-arg]  # fused: lr may be a tensor
+        # torch's own optimizers take a tensor for lr when fused; others have no such argument.
+        fused = {"fused": True} if "fused" in inspect.signature(self.optimizer).parameters else {}
+        optimizer = self.optimizer(decay_groups(self.net), **fused)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         chunks = int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs  # type: ignore[operator]
         steps = min(chunks * BATCHES_PER_CHUNK, -(-data.num_images("train") // self.batch_size))

@@ -53,6 +53,7 @@ class _Optimizer(_Open):
     momentum: Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)] = 0
     nesterov: Annotated[bool, _rule("true or false", True)] = False
     weight_decay: Annotated[float, _number("a finite number of at least 0", 0.0001, ge=0)] = 0
+    others: Annotated[float, _number("a finite number above 0", 5, gt=0)] = 1
     betas: Annotated[
         list[Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)]],
         _rule("a list of two numbers", [0.9, 0.999], min_length=2, max_length=2),

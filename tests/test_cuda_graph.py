@@ -58,6 +58,8 @@ def test_other_optimizers_and_augmentations_too(tmp_path: Path, monkeypatch: pyt
     # AdamW divides rounding errors by gradients near zero; 26 steps at this rate move a weight by up to 8e-3.
     options = ("optimizer=adamw", "optimizer.lr=0.0003", "augmentation=published", "scheduler=cosine")
     assert_same_run(tmp_path, monkeypatch, 4, *options, atol=5e-4)
+    # So does Muon, whose step has one size in every direction.
+    assert_same_run(tmp_path, monkeypatch, 4, "optimizer=muon", "optimizer.lr=0.0003", atol=5e-4)
 
 
 def test_a_non_finite_loss_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

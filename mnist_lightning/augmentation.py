@@ -88,6 +88,8 @@ class Affine:
         shear: Shear parallel to the x axis in degrees, uniform in [-shear, shear].
         fill: Grey value outside the image, in [0, 255].
         interpolation: "bilinear" or "nearest".
+        anneal_from: Share of the run after which all ranges shrink, epoch by epoch and linearly, to nothing in the last
+            epoch, so that a network too small for all distortions ends on images as they are; 1 keeps them throughout.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Affine:
         shear: float = 0.0,
         fill: float = 0.0,
         interpolation: str = "bilinear",
+        anneal_from: float = 1.0,
     ) -> None:
         self.degrees = degrees
         self.translate = translate
@@ -105,21 +108,32 @@ class Affine:
         self.shear = shear
         self.fill = fill
         self.interpolation = interpolation
+        self.anneal_from = anneal_from
+        self.strength = torch.ones(())  # a tensor, changed in place: a CUDA graph records a number for ever
+
+    def begin_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Sets the strength of an epoch, counted from 0: the share of all ranges that is drawn from."""
+        progress = epoch / max(1, max_epochs - 1)
+        after = (progress - self.anneal_from) / (1 - self.anneal_from) if progress > self.anneal_from else 0.0
+        self.strength.fill_(1 - after)
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
+        self.strength = strength = self.strength.to(images.device)
+        scale = _uniform(self.scale[0], self.scale[1], images)
         return affine(
             images,
-            angle_deg=_uniform(-self.degrees, self.degrees, images),
-            shift_px=torch.stack(
+            angle_deg=strength * _uniform(-self.degrees, self.degrees, images),
+            shift_px=strength
+            * torch.stack(
                 [
                     _uniform(-self.translate * width, self.translate * width, images),
                     _uniform(-self.translate * height, self.translate * height, images),
                 ],
                 dim=-1,
             ),
-            scale=_uniform(self.scale[0], self.scale[1], images),
-            shear_deg=_uniform(-self.shear, self.shear, images),
+            scale=torch.lerp(torch.ones_like(scale), scale, strength),
+            shear_deg=strength * _uniform(-self.shear, self.shear, images),
             fill=self.fill,
             interpolation=self.interpolation,
         )

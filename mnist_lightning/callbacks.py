@@ -1,4 +1,4 @@
-"""What happens around the epochs of a run: random numbers by epoch, a progress bar, and a line and a CSV row per epoch."""
+"""What happens around the epochs of a run: random numbers and augmentation by epoch, a progress bar, a line and a CSV row."""
 
 import csv
 import hashlib
@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm import tqdm
+
+from mnist_lightning.augmentation import Affine
 
 
 class EpochSeed(L.Callback):
@@ -27,6 +29,15 @@ class EpochSeed(L.Callback):
         # Hashed, since torch keeps 32 bits of a seed, and neighbouring seeds and epochs must not meet.
         name = f"{self.seed}/{trainer.current_epoch}/{trainer.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
+
+
+class AugmentationStrength(L.Callback):
+    """Tells the augmentation which epoch begins, where it wants to know."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        augmentation = trainer.datamodule.augmentation  # type: ignore[attr-defined]
+        if isinstance(augmentation, Affine):
+            augmentation.begin_epoch(trainer.current_epoch, trainer.max_epochs or 1)
 
 
 class EpochBar(TQDMProgressBar):

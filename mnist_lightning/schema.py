@@ -44,7 +44,7 @@ class _Model(_Open):
         list[Annotated[int, _rule("an integer of at least 1", 8, ge=1)]],
         _rule("a list of channel widths", [8, 16, 8, 12, 16, 20, 16], min_length=1),
     ] = [1]
-    width: Annotated[int, _rule("an integer of at least 1", 15, ge=1)] = 1
+    width: Annotated[int, _rule("an integer of at least 1", 24, ge=1)] = 1
     activation: Annotated[Literal["relu", "silu"], _rule("relu or silu", "silu")] = "relu"
 
 
@@ -76,6 +76,7 @@ class _Augmentation(_Open):
     shear: Annotated[float, _number("a number of degrees, at least 0 and below 90", 8, ge=0, lt=90)] = 0
     fill: Fill = 0
     interpolation: Interpolation = "bilinear"
+    anneal_from: Annotated[float, _number("a share of the run, from 0 to 1", 0.5, ge=0, le=1)] = 1
     brightness: Factor = 0
     contrast: Factor = 0
 

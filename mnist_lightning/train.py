@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.callbacks import EpochBar, EpochSeed, EpochTable
+from mnist_lightning.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
@@ -140,6 +140,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     last = _checkpoint(output_dir, "last", monitor=None)
     callbacks: list[Callback] = [
         EpochSeed(cfg.seed),
+        AugmentationStrength(),
         gate,
         EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs),
         best,

@@ -116,6 +116,39 @@ def test_rotations_are_uniform_within_the_degrees(monkeypatch: pytest.MonkeyPatc
     assert angles.std() == pytest.approx(5.7735, abs=0.1)
 
 
+def test_annealing_shrinks_the_ranges_to_nothing(images: Tensor) -> None:
+    annealed = Affine(10, translate=0.1, scale=(0.8, 1.2), shear=10, anneal_from=0.5)
+    strengths = []
+    for epoch in range(5):
+        annealed.begin_epoch(epoch, max_epochs=5)
+        strengths.append(annealed.strength.item())
+    assert strengths == [1.0, 1.0, 1.0, 0.5, 0.0]
+    torch.testing.assert_close(annealed(images), images, atol=0.01, rtol=0)  # in the last epoch
+
+
+def test_ranges_are_a_share_of_themselves(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[dict[str, Tensor]] = []
+    monkeypatch.setattr("mnist_lightning.augmentation.affine", lambda images, **given: drawn.append(given) or images)
+    annealed = Affine(10, translate=0.1, scale=(0.8, 1.2), shear=10, anneal_from=0.0)
+    for epoch in (0, 3):  # of 5: strengths 1 and 0.25
+        torch.manual_seed(0)
+        annealed.begin_epoch(epoch, max_epochs=5)
+        annealed(images)
+    full, quarter = drawn
+    for name in ("angle_deg", "shift_px", "shear_deg"):
+        torch.testing.assert_close(quarter[name], 0.25 * full[name])
+    torch.testing.assert_close(quarter["scale"], 1 + 0.25 * (full["scale"] - 1))
+    assert full["scale"].std() > 0.05
+
+
+@pytest.mark.parametrize(("anneal_from", "max_epochs"), [(1.0, 5), (0.0, 1), (0.5, 1)])
+def test_without_annealing_the_strength_stays(anneal_from: float, max_epochs: int) -> None:
+    augmentation = Affine(10, anneal_from=anneal_from)
+    for epoch in range(max_epochs):
+        augmentation.begin_epoch(epoch, max_epochs)
+        assert augmentation.strength == 1
+
+
 def test_the_input_is_left_as_it_was(images: Tensor) -> None:
     before = images.clone()
     Published()(images)

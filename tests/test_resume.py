@@ -56,7 +56,13 @@ def rows(directory: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("optimizer=adamw", "augmentation=published", "data.val_images=50")], ids=["default", "other"]
+    "options",
+    [
+        ("optimizer=muon", "augmentation.anneal_from=0"),
+        (),
+        ("optimizer=adamw", "augmentation=published", "data.val_images=50"),
+    ],
+    ids=["muon", "default", "other"],
 )
 def test_two_and_two_epochs_are_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
     """Bit-equal weights, the same rows, the same verdict: order, augmentation, dropout, schedule and gate all go on."""

@@ -131,9 +131,12 @@ def test_blocks_are_ordered_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", ALL_NETS)
 def test_comments_beside_the_layers_are_true(name: str) -> None:
     source = (Path(models.__file__).parent / f"{name}.py").read_text("utf-8")
-    rows = re.findall(r"^ +(?:nn\.)?(\w+)(?:\(.*)?,  # +\(N, ([\d, ]+)\) +rf (\d+) +([\d,]+)$", source, flags=re.MULTILINE)
+    rows = re.findall(
+        r"^ +(?:nn\.)?([A-Za-z0-9]+)\w*(?:\(.*)?,  # +\(N, ([\d, ]+)\) +rf (\d+) +([\d,]+)$", source, flags=re.MULTILINE
+    )
     layers = summarize(ALL_NETS[name]())
-    kind_of = {"act": "SiLU", "conv": "Conv2d"}  # an argument of the network, by its default, and a convolution used again
+    # An argument of the network, by its default, and convolutions that are used again.
+    kind_of = {"act": "SiLU", "depthwise": "Conv2d", "pointwise": "Conv2d"}
     written = [
         (kind_of.get(kind, kind), tuple(int(n) for n in shape.split(",")), int(rf), int(params.replace(",", "")))
         for kind, shape, rf, params in rows

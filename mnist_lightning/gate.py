@@ -77,7 +77,7 @@ class Gate(L.Callback):
         self.started_s = time.monotonic() - state_dict["seconds"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.started_s = time.monotonic()  # and load_state_dict, called after this, moves it back
+        self.started_s = self.ended_s = time.monotonic()  # and load_state_dict, called after this, moves the start back
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.epoch_split, self.dataset = data.epoch_split, data.name
         self.params = count_parameters(pl_module)
@@ -177,6 +177,8 @@ class Gate(L.Callback):
             stopped: "error" or "interrupted" for a run that ended before it could be judged.
             why: What stopped it.
         """
+        if stopped:
+            self.ended_s = time.monotonic()
         accuracy, _ = self._accuracy()
         interval = None
         if stopped or accuracy is None or not math.isfinite(accuracy):
@@ -209,6 +211,7 @@ class Gate(L.Callback):
             seed=seed,
             dataset=self.dataset,
             epochs=self.epochs,
+            epochs_to_target=min((epoch for epoch, acc in finite.items() if acc >= self.min_accuracy - ROUNDING), default=None),
             seconds=round(self.ended_s - self.started_s, 3),
         )
 

@@ -77,6 +77,7 @@ class EpochTable(L.Callback):
         self.columns: list[str] = []
         self.started_s = 0.0
         self.evaluated: dict[str, float] = {}  # of this epoch: callback_metrics would repeat an earlier epoch's
+        self.row: dict[str, Any] = {}  # of the epoch that ended last
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
@@ -110,14 +111,14 @@ class EpochTable(L.Callback):
         self.evaluated = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row: dict[str, Any] = self.evaluated | {
+        row = self.evaluated | {
             **{name: float(trainer.callback_metrics[name]) for name in self.columns if name.startswith("train/")},
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self.started_s, 3),
         }
-        pl_module.log_dict({"lr": row["lr"], "seconds": row["seconds"]})
+        self.row = {name: row[name] for name in self.columns if name in row}
         if trainer.is_global_zero:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)

@@ -65,6 +65,8 @@ class LitClassifier(L.LightningModule):
         )
         # Loss, logits and targets of every batch of an epoch, by split.
         self.seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in ("train", epoch_split, "test")}
+        # Logits and targets of the latest evaluation, in the order of the images, for the pictures of it.
+        self.evaluated: tuple[Tensor, Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, 10)`, no softmax, of normalised images `(N, 1, 28, 28)`."""
@@ -94,9 +96,13 @@ class LitClassifier(L.LightningModule):
         sums = torch.stack([(torch.stack(losses) * num_images).sum(), num_images.sum()])
         loss_sum, count = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over all processes
         accuracy = self.metrics[f"{split}/acc"]
-        accuracy(torch.cat(logits), torch.cat(targets))
-        self.log(f"{split}/loss", loss_sum / count, on_step=False, on_epoch=True, batch_size=1)
-        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)  # type: ignore[arg-type]  # a Metric
+        evaluated = torch.cat(logits), torch.cat(targets)
+        accuracy(*evaluated)
+        if split != "train":
+            self.evaluated = evaluated
+        # For the callbacks: the dashboard writes an epoch's figures to the logger, all at once.
+        self.log(f"{split}/loss", loss_sum / count, on_step=False, on_epoch=True, batch_size=1, logger=False)
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, logger=False)  # type: ignore[arg-type]  # a Metric
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")

@@ -62,6 +62,7 @@ class Gate(L.Callback):
         self.num_test_images = 0  # that there are
         self.test_accuracy: float | None = None  # of the one measurement after training with a hold-out
         self.started_s = self.ended_s = time.monotonic()
+        self.earlier_s = 0.0  # wall time before a resume
         self.reasons: list[str] = []  # in which the run broke the contract; final once it was judged
 
     # --- what is measured -----------------------------------------------------------------------------------------------
@@ -69,15 +70,17 @@ class Gate(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know of the epochs before."""
         accuracies = {str(epoch): accuracy for epoch, accuracy in self.accuracy_of_epoch.items()}
-        return {"accuracy_of_epoch": accuracies, "epochs": self.epochs, "seconds": time.monotonic() - self.started_s}
+        return {"accuracy_of_epoch": accuracies, "epochs": self.epochs, "seconds": self._seconds(time.monotonic())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.epochs:  # trainer.test loads an epoch's checkpoint, which knows less than this run does by then
+            return
         self.accuracy_of_epoch = {int(epoch): accuracy for epoch, accuracy in state_dict["accuracy_of_epoch"].items()}
         self.epochs = state_dict["epochs"]
-        self.started_s = time.monotonic() - state_dict["seconds"]
+        self.earlier_s = state_dict["seconds"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.started_s = time.monotonic()  # and load_state_dict, called after this, moves it back
+        self.started_s = self.ended_s = time.monotonic()
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.epoch_split, self.dataset = data.epoch_split, data.name
         self.params = count_parameters(pl_module)
@@ -166,6 +169,10 @@ class Gate(L.Callback):
             reasons.append(f"only {self.test_images:,} of the {self.num_test_images:,} test images were measured")
         return reasons
 
+    def _seconds(self, until_s: float) -> float:
+        """Wall time of the run, with what it took before it was resumed."""
+        return self.earlier_s + until_s - self.started_s
+
     def _accuracy_judged(self) -> bool:
         return self.dataset == "MNIST"
 
@@ -177,6 +184,8 @@ class Gate(L.Callback):
             stopped: "error" or "interrupted" for a run that ended before it could be judged.
             why: What stopped it.
         """
+        if stopped:
+            self.ended_s = time.monotonic()
         accuracy, _ = self._accuracy()
         interval = None
         if stopped or accuracy is None or not math.isfinite(accuracy):
@@ -209,7 +218,8 @@ class Gate(L.Callback):
             seed=seed,
             dataset=self.dataset,
             epochs=self.epochs,
-            seconds=round(self.ended_s - self.started_s, 3),
+            epochs_to_target=min((epoch for epoch, acc in finite.items() if acc >= self.min_accuracy - ROUNDING), default=None),
+            seconds=round(self._seconds(self.ended_s), 3),
         )
 
 

@@ -135,7 +135,7 @@ def entries_of(runs: Sequence[Run], keys: Sequence[str], sort_by: str | None = N
     groups: dict[tuple[str, ...], Entry] = {}
     for run in runs:
         if run.config:
-            label = {names[key]: _shown(run.config.get(key)) for key in keys}
+            label = {names[key]: shown(run.config.get(key)) for key in keys}
             groups.setdefault(tuple(label.values()), Entry(label, [])).runs.append(run)
     entries = list(groups.values())
     if sort_by is None:
@@ -153,7 +153,7 @@ def entries_of(runs: Sequence[Run], keys: Sequence[str], sort_by: str | None = N
     return sorted(entries, key=rank)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a table shows it: of an import path the last part."""
     text = str(value).replace(" ", "")
     return text.rpartition(".")[2] if isinstance(value, str) and text.replace(".", "").replace("_", "").isalnum() else text

@@ -72,4 +72,5 @@ def _set_aside(directory: Path) -> None:
     folder.mkdir()
     for path in list(directory.iterdir()):
         if not path.name.startswith(SET_ASIDE) and path.name != "run.log":
-            path.rename(folder / path.name)
+            # Under another name TensorBoard takes no events for a run of their own.
+            path.rename(folder / path.name.replace("tfevents", "set-aside"))

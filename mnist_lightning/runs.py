@@ -19,7 +19,7 @@ from mnist_lightning.verdict import MISSED, PASSED
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 # Where the data lies and what else no result depends on.
-IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss", "resume")
+IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss", "resume", "pictures")
 
 
 @dataclass(frozen=True)

@@ -142,3 +142,4 @@ class Config(_Closed):
     label_smoothing: Annotated[float, _number("a fraction, at least 0 and below 1", 0.1, ge=0, lt=1)]
     cuda_graph: Annotated[bool, _rule("true or false", False)]
     resume: Annotated[bool, _rule("true or false", True)]
+    pictures: Annotated[Literal["last", "every", "none"], _rule("last, every or none", "last")]

@@ -4,14 +4,12 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +17,7 @@ from mnist_lightning.callbacks import AugmentationStrength, EpochBar, EpochSeed,
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
+from mnist_lightning.dashboard import Dashboard, Events, record
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.gate import Gate, GateError
@@ -35,20 +34,6 @@ SILENCED = (
     r".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own directory
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning's own call
 )
-
-
-class Events(TensorBoardLogger):
-    """TensorBoard events in the run's own directory, which then names the run; the configuration lies beside them."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, name="", version="", default_hp_metric=False)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        # Lightning adds the epoch to everything: a chart of a straight line.
-        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
-
-    def save(self) -> None:
-        """Writes no hparams.yaml: config.yaml says the same."""
 
 
 def run(cfg: DictConfig, output_dir: Path) -> Verdict:
@@ -96,6 +81,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         verdict.exit_status = exit_status(sys.exc_info()[1])
         verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
         verdict.write(output_dir / "verdict.json")
+        record(verdict, cfg, output_dir)
         if stopped != ERROR:
             print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
     return verdict
@@ -138,14 +124,10 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
 
     best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = _checkpoint(output_dir, "last", monitor=None)
-    callbacks: list[Callback] = [
-        EpochSeed(cfg.seed),
-        AugmentationStrength(),
-        gate,
-        EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs),
-        best,
-        last,
-    ]
+    events, table = Events(output_dir), EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs)
+    # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
+    dashboard = Dashboard(cfg, events, table)
+    callbacks: list[Callback] = [EpochSeed(cfg.seed), AugmentationStrength(), table, dashboard, gate, best, last]
     show_progress = sys.stderr.isatty()
     if show_progress:
         callbacks.append(EpochBar())
@@ -153,7 +135,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
         cfg,
         "trainer",
         callbacks=callbacks,
-        logger=Events(output_dir),
+        logger=events,
         default_root_dir=output_dir,
         enable_progress_bar=show_progress,
         enable_model_summary=False,

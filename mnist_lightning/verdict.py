@@ -65,6 +65,8 @@ class Verdict:
     """Epochs finished."""
     seconds: float
     """Wall time of training and evaluation."""
+    epochs_to_target: int | None = None
+    """First epoch, counted from 1, whose accuracy was at least `min_accuracy`; of the images each epoch was evaluated on."""
     exit_status: int = 1
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)

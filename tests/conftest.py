@@ -30,6 +30,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes they start
 
 # A run that takes a second: what is small is the data, nothing else.
 TINY = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.max_epochs=1", "trainer.accelerator=cpu")
+TINY += ("pictures=none",)  # a second's worth of matplotlib
 
 
 def quiet_trainer(folder: Path, max_epochs: int, accelerator: str = "cpu") -> L.Trainer:

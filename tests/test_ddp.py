@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
 from mnist_lightning.data import IndexBatches, InMemoryImages
@@ -28,6 +29,10 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["10", "20"]  # 640 images in batches of 64, whatever the number of processes
     assert float(rows[1]["test/acc"]) == pytest.approx(verdict["accuracy"])
+    assert len(list((tmp_path / "run").glob("*tfevents*"))) == 2  # the run's and its verdict's: the first process alone writes
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.step for event in events.Scalars("test/acc")] == [1, 2]
+    assert "test/confusion_matrix" in events.Tags()["images"]
     resumed = finish(spawn(*RUN, "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run", "resume=true", cwd=tmp_path))
     assert (resumed.status, "KEPT" in resumed.out) == (0, True)
 

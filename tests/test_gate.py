@@ -213,3 +213,14 @@ def test_a_stopped_run_judges_nothing() -> None:
     verdict = gate.verdict(seed=0, stopped="interrupted", why="stopped by SIGTERM")
     assert (verdict.status, verdict.passed, verdict.accuracy) == ("interrupted", False, None)
     assert (verdict.reasons, verdict.last_accuracy) == (["stopped by SIGTERM"], 0.999)
+
+
+def test_seconds_go_on_after_a_resume_and_a_checkpoint_loaded_for_the_test_changes_nothing() -> None:
+    earlier = {"accuracy_of_epoch": {"1": 0.5}, "epochs": 1, "seconds": 100.0}
+    later = {"accuracy_of_epoch": {"1": 0.5, "2": 0.25}, "epochs": 2, "seconds": 200.0}
+    gate = Gate(8000, 0.5, 15, "last", "fail", "net")
+    for state in (later, earlier):
+        gate.load_state_dict(state)
+    verdict = gate.verdict(seed=0, stopped="interrupted")
+    assert (verdict.epochs, verdict.last_accuracy, verdict.epochs_to_target) == (2, 0.25, 1)
+    assert 200 <= verdict.seconds < 201

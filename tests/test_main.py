@@ -114,7 +114,7 @@ BAD = {
     "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of exp1, exp2, exp3",
     "optimizer=null": "optimizer=null: there is no such choice; optimizer must be one of adamw, sgd",
     "modell=net3": "modell=net3: there is no key modell; there are augmentation, cuda_graph, data, experiment, gate, "
-    "label_smoothing, model, optimizer, resume, scheduler, seed, sweep, trainer (did you mean model?)",
+    "label_smoothing, model, optimizer, pictures, resume, scheduler, seed, sweep, trainer (did you mean model?)",
     "optimizer.learning_rate=0.1": "optimizer.learning_rate=0.1: there is no key optimizer.learning_rate; optimizer has lr, "
     "momentum, nesterov, weight_decay (did you mean optimizer.lr?)",
     "trainer.max_epochs=0": "trainer.max_epochs=0: trainer.max_epochs must be an integer of at least 1; "

@@ -73,7 +73,7 @@ def test_events_hold_the_curves(finished: Path) -> None:
     assert tags <= set(events.Tags()["scalars"])
     table = rows(finished)
     logged = [(event.step, round(event.value, 5)) for event in events.Scalars("test/loss")]
-    assert logged == [(int(row["step"]) - 1, round(float(row["test/loss"]), 5)) for row in table]
+    assert logged == [(int(row["epoch"]), round(float(row["test/loss"]), 5)) for row in table]
 
 
 def test_checkpoints_load_as_plain_weights(finished: Path) -> None:

@@ -107,11 +107,12 @@ class Dashboard(L.Callback):
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
         row, epoch = self.epochs.row, trainer.current_epoch + 1
         curves = {name: value for name, value in row.items() if name not in ("epoch", "step")}
-        if f"{split}/acc" in row:
+        evaluated = f"{split}/acc" in row  # an argument of the trainer can leave out an epoch's evaluation
+        if evaluated:
             curves |= {"gap/acc": row["train/acc"] - row[f"{split}/acc"], "target/acc": self.cfg.gate.min_accuracy}
         self.events.log_metrics(curves, epoch)
         at_end = split == "test" and epoch == trainer.max_epochs
-        if self.cfg.pictures == "every" or (self.cfg.pictures == "last" and at_end):
+        if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and at_end)):
             self._draw(trainer, pl_module, split, epoch)
         # On disk before the epoch's checkpoint: a run that goes on from that misses no point.
         self.events.save()

@@ -98,6 +98,14 @@ def test_pictures_of_every_epoch_do_not_touch_training(tmp_path: Path) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+def test_an_epoch_without_an_evaluation_has_no_gap_and_no_pictures(tmp_path: Path) -> None:
+    run(compose_config(*DRAWN, "+trainer.limit_val_batches=0", "gate.on_miss=warn"), tmp_path)
+    events = read(tmp_path)
+    assert {tag for tag in events.Tags()["scalars"] if "/acc" in tag} == {"train/acc"}
+    assert events.Tags()["images"] == []
+
+
 def test_with_a_hold_out_the_pictures_are_of_the_test_images_and_come_once(tmp_path: Path) -> None:
     """Also of a run that was killed after the test and before its verdict."""
     options = (*DRAWN, "data.val_images=50", "trainer.max_epochs=2", "gate.on_miss=warn")

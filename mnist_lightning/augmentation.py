@@ -6,6 +6,7 @@ batches only, before normalisation. Angles are in degrees; positive rotations tu
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ def affine(
     scale: Tensor,
     shear_deg: Tensor,
     *,
+    displacement_px: Tensor | None = None,
     fill: float = 0.0,
     interpolation: str = "bilinear",
 ) -> Tensor:
@@ -49,6 +51,7 @@ def affine(
         shift_px: `(N, 2)`, right and down, in pixels.
         scale: `(N,)`, above 0.
         shear_deg: `(N,)`, parallel to the x axis.
+        displacement_px: `(N, 2, H, W)`, right and down: how far from its place each pixel looks for its value, on top.
         fill: Value outside the image.
         interpolation: "bilinear" or "nearest".
 
@@ -73,9 +76,11 @@ def affine(
     half = _half_sides(height, width, images.device)
     theta = torch.cat([inverse * half[None, None, :] / half[None, :, None], offset / half[None, :, None]], dim=-1)
     # affine_grid's own product, ordered so that its long side is contiguous: 0.3 ms a batch of 128 less.
-    grid = (theta @ _pixel_centres(height, width, images.device)).unflatten(-1, (height, width)).permute(0, 2, 3, 1)
+    grid = (theta @ _pixel_centres(height, width, images.device)).unflatten(-1, (height, width))
+    if displacement_px is not None:
+        grid = grid + displacement_px / half[:, None, None]
     # Sampling what exceeds the fill lets the zeros outside the image stand for the fill.
-    return F.grid_sample(images - fill, grid, mode=interpolation, align_corners=False) + fill
+    return F.grid_sample(images - fill, grid.permute(0, 2, 3, 1), mode=interpolation, align_corners=False) + fill
 
 
 class Affine:
@@ -134,9 +139,37 @@ class Affine:
             ),
             scale=torch.lerp(torch.ones_like(scale), scale, strength),
             shear_deg=strength * _uniform(-self.shear, self.shear, images),
+            displacement_px=self._displacement(images),
             fill=self.fill,
             interpolation=self.interpolation,
         )
+
+    def _displacement(self, images: Tensor) -> Tensor | None:
+        """What an affine map lacks, if anything: `(N, 2, H, W)` in pixels."""
+        return None
+
+
+class Elastic(Affine):
+    """An affine map with a smooth random displacement of every pixel: strokes bend, each in its own way.
+
+    Displacements are drawn at the knots of a coarse grid and interpolated bicubically (Ronneberger et al., 2015, "U-Net",
+    section 3.1; the idea is Simard et al.'s, 2003).
+
+    Args:
+        amplitude: Standard deviation of the displacement of a knot along each axis, in pixels.
+        knots: Of the grid, along each side; from edge to edge.
+        **kwargs: As `Affine`.
+    """
+
+    def __init__(self, amplitude: float, knots: int = 6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.amplitude = amplitude
+        self.knots = knots
+
+    def _displacement(self, images: Tensor) -> Tensor:
+        at_knots = torch.randn(len(images), 2, self.knots, self.knots, device=images.device)
+        field = F.interpolate(at_knots, size=images.shape[-2:], mode="bicubic", align_corners=True)
+        return self.strength * self.amplitude * field
 
 
 class Rotation(Affine):

@@ -76,6 +76,8 @@ class _Augmentation(_Open):
     shear: Annotated[float, _number("a number of degrees, at least 0 and below 90", 8, ge=0, lt=90)] = 0
     fill: Fill = 0
     interpolation: Interpolation = "bilinear"
+    amplitude: Annotated[float, _number("a number of pixels, at least 0", 0.5, ge=0)] = 0
+    knots: Annotated[int, _rule("an integer of at least 2", 6, ge=2)] = 2
     anneal_from: Annotated[float, _number("a share of the run, from 0 to 1", 0.5, ge=0, le=1)] = 1
     brightness: Factor = 0
     contrast: Factor = 0

@@ -9,7 +9,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from mnist_lightning import digits
-from mnist_lightning.augmentation import Affine, Published, Rotation, adjust_brightness, adjust_contrast, affine
+from mnist_lightning.augmentation import Affine, Elastic, Published, Rotation, adjust_brightness, adjust_contrast, affine
 
 N = 64
 MODES = {"bilinear": InterpolationMode.BILINEAR, "nearest": InterpolationMode.NEAREST}
@@ -90,7 +90,7 @@ def test_published_rotation_is_pils_but_for_ties(images: Tensor) -> None:
 
 @pytest.mark.parametrize(
     "augmentation",
-    [Rotation(30), Affine(10, translate=0.1, scale=(0.8, 1.2), shear=10), Published()],
+    [Rotation(30), Affine(10, translate=0.1, scale=(0.8, 1.2), shear=10), Elastic(1.0, degrees=0), Published()],
     ids=lambda a: type(a).__name__,
 )
 def test_every_image_draws_its_own_parameters(images: Tensor, augmentation: Affine | Published) -> None:
@@ -116,8 +116,29 @@ def test_rotations_are_uniform_within_the_degrees(monkeypatch: pytest.MonkeyPatc
     assert angles.std() == pytest.approx(5.7735, abs=0.1)
 
 
+def test_a_constant_displacement_is_a_translation(images: Tensor) -> None:
+    zeros, ones = torch.zeros(N), torch.ones(N)
+    displacement = torch.tensor([2.0, -3.0])[None, :, None, None].expand(N, 2, 28, 28)
+    displaced = affine(images, zeros, torch.zeros(N, 2), ones, zeros, displacement_px=displacement)
+    shifted = affine(images, zeros, torch.tensor([-2.0, 3.0]).expand(N, 2), ones, zeros)  # what lies right comes left
+    torch.testing.assert_close(displaced, shifted, atol=0.01, rtol=0)
+
+
+def test_displacements_have_their_amplitude_at_the_knots_and_are_smooth(images: Tensor) -> None:
+    torch.manual_seed(0)
+    field = Elastic(0.7, knots=5, degrees=0)._displacement(torch.zeros(4000, 1, 29, 29))
+    assert field.shape == (4000, 2, 29, 29)
+    knots = field[:, :, ::7, ::7]  # every seventh pixel of 29 is one of 5 knots
+    assert knots.std() == pytest.approx(0.7, rel=0.02)
+    assert abs(knots.mean()) < 0.01
+    neighbours = torch.stack([field[:, 0, 0, 0], field[:, 0, 0, 1], field[:, 0, 0, 7], field[:, 1, 0, 0]])
+    correlation = torch.corrcoef(neighbours)[0]
+    assert correlation[1] > 0.95  # the next pixel
+    assert correlation[2:].abs().max() < 0.05  # the next knot, and the other axis
+
+
 def test_annealing_shrinks_the_ranges_to_nothing(images: Tensor) -> None:
-    annealed = Affine(10, translate=0.1, scale=(0.8, 1.2), shear=10, anneal_from=0.5)
+    annealed = Elastic(2.0, degrees=10, translate=0.1, scale=(0.8, 1.2), shear=10, anneal_from=0.5)
     strengths = []
     for epoch in range(5):
         annealed.begin_epoch(epoch, max_epochs=5)

@@ -39,8 +39,8 @@ class Evaluation:
     confusion: list[list[int]]
     """Images by digit (row) and prediction (column)."""
     calibration_error: float
-    """Expected difference between confidence and accuracy. Source: Guo et al., 2017, "On calibration of modern neural networks",
-    equation 3."""
+    """Expected difference between confidence and accuracy, ECE. Source: Guo et al., 2017, "On calibration of modern neural
+    networks", equation 3."""
     params: int
     reasons: list[str]
     """In which it breaks the gate's contract; empty when it keeps it."""

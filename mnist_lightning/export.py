@@ -88,13 +88,20 @@ def _write_onnx(
 ) -> None:
     try:
         import onnx
-        from onnxruntime import quantization
         import onnxscript  # noqa: F401  # what torch.onnx.export writes its operators with
+        from onnxruntime import quantization
     except ImportError as error:
         raise ConfigError(f"--format onnx: {error.name} is missing; pip install 'mnist-lightning[onnx]'") from None
-    names = {"input_names": ["images"], "output_names": ["logits"]}
     torch.onnx.export(
-        net, (images,), path, **names, dynamic_shapes=dynamic, dynamo=True, external_data=False, verbose=False
+        net,
+        (images,),
+        path,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=dynamic,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
     )
     if calibrate_on:
         quantization.quant_pre_process(path, path, skip_symbolic_shape=True)

@@ -1,7 +1,7 @@
 """Batch norms folded into convolutions, for a network that is only evaluated from now on.
 
-After a convolution a batch norm is part of it: torch's `fuse_conv_bn_eval`. Before one (Net3 normalises after the ReLU) it scales the
-convolution's weights per input channel and shifts its bias.
+After a convolution a batch norm is part of it: torch's `fuse_conv_bn_eval`. Before one (Net3 normalises after the ReLU) it
+scales the convolution's weights per input channel and shifts its bias.
 """
 
 import copy
@@ -38,10 +38,12 @@ def fold(net: nn.Module) -> nn.Module:
 def _into_next(layers: list[nn.Module]) -> list[nn.Module] | None:
     """Folds the batch norm at the front into the next convolution; None where something between or padding forbids it."""
     norm = layers[0]
-    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
-    for index, layer in enumerate(layers[1:], start=1):
+    for layer in layers[1:]:
         if isinstance(layer, nn.Conv2d):
             # Padding is zero after the batch norm, which the shift would not reach.
             if layer.padding != (0, 0) or layer.groups != 1:

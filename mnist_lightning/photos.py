@@ -1,9 +1,9 @@
 """Photos and drawings of a digit, prepared as MNIST's images were.
 
-MNIST comes from scanned forms: black and white pixels, "size normalized to fit in a 20x20 pixel box while preserving their aspect
-ratio", by an anti-aliasing technique, then "centered in a 28x28 image by computing the center of mass of the pixels, and
-translating the image so as to position this point at the center" (yann.lecun.com/exdb/mnist). A photo first has to be told apart
-into ink and background. Ink is float32 in [0, 1] here, `(H, W)`.
+MNIST comes from forms scanned in black and white: its digits were "size normalized to fit in a 20x20 pixel box while preserving
+their aspect ratio" by an anti-aliasing technique, then "centered in a 28x28 image by computing the center of mass of the
+pixels, and translating the image so as to position this point at the center" (yann.lecun.com/exdb/mnist). Of a photo the ink
+has to be found first. Ink is float32 `(H, W)` in [0, 1] here.
 """
 
 import re
@@ -57,7 +57,7 @@ def prepare(path: Path) -> Tensor:
 
 
 def read(path: Path) -> Tensor:
-    """Grey values of a picture, float32 `(H, W)` in [0, 255], the longer side WORKING_SIDE; its size is checked before it is decoded."""
+    """Grey values of a picture, float32 `(H, W)` in [0, 255], the longer side WORKING_SIDE; refuses by size before decoding."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow's, on what is odd in a file
@@ -125,7 +125,8 @@ def find_ink(grey: Tensor) -> Tensor | None:
         marked = ink > threshold
         contrast = ink[marked].mean() - ink[~marked].mean()
         threshold = ink[~marked].mean() + contrast / 2
-    if not contrast > max(LOWEST_CONTRAST, NOISE_CONTRAST * ink[~marked].std()):
+    noise = 1.4826 * ink[~marked].abs().median()  # standard deviation of a normal distribution, by its median
+    if not contrast > max(LOWEST_CONTRAST, NOISE_CONTRAST * float(noise)):
         return None
     return (ink / threshold - 0.5).clamp(0, 1)  # half at the threshold: edges stay smooth
 

@@ -1,6 +1,6 @@
-"""`python -m mnist_lightning.predict MODEL PICTURE...`: the digit in photos and drawings, with its probability and the runner-up.
+"""`python -m mnist_lightning.predict MODEL PICTURE...`: the digit in photos and drawings, with its probability and runner-up.
 
-A folder stands for the pictures in it. Exit status 2 where a file was no picture of a digit; the others are predicted all the same.
+A folder stands for the pictures in it. Exit status 2 where a file was no picture of a digit; the others are predicted anyway.
 """
 
 import argparse

@@ -1,13 +1,14 @@
 """A trained network, found and loaded: from a run's directory, a checkpoint in one, or an ONNX file that `export` wrote.
 
-Nothing that such a place holds is run. Of a checkpoint only weights are read; the network is built from the `config.yaml` beside
-it, and only if that names one of `mnist_lightning.models`; an ONNX file is a graph of known operations.
+Nothing that such a place holds is run. Of a checkpoint only weights are read; the network is built from the `config.yaml`
+beside it, and only if that names one of `mnist_lightning.models`; an ONNX file is a graph of known operations.
 """
 
 import argparse
 import importlib
 import pickle
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ def load(path: Path, trust: bool = False) -> Trained:
     if path.suffix == ".onnx":
         return _load_onnx(path)
     if path.suffix == ".pt2":  # torch.export.load falls back to a full pickle and evaluates expressions
-        raise ConfigError(f"{path}: torch.export files can hold code, and are not read; name the run directory or an .onnx file")
+        raise ConfigError(
+            f"{path}: torch.export files can hold code, and are not read; name the run directory or an .onnx file"
+        )
     cfg = _read_config(path if path.is_dir() else path.parent)
     checkpoint, why = path, ""
     if path.is_dir():
@@ -198,7 +201,9 @@ def _is_own(target: str, package: str, base: type) -> bool:
 
 def _load_weights(net: nn.Module, path: Path, target: str) -> None:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickles that torch did not write, which are refused anyway
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
         state = {name.removeprefix("net."): value for name, value in loaded["state_dict"].items() if name.startswith("net.")}
     except pickle.UnpicklingError:
         raise ConfigError(f"{path}: is damaged or holds more than weights, code perhaps; nothing of it was run") from None
@@ -216,5 +221,7 @@ def _load_onnx(path: Path) -> Trained:
     try:
         cfg, params = _complete(net.notes["config"]), int(net.notes["parameters"])
     except (KeyError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: does not say how it was trained ({one_line(error)}); name a file that `export` wrote") from None
+        raise ConfigError(
+            f"{path}: does not say how it was trained ({one_line(error)}); name a file that `export` wrote"
+        ) from None
     return Trained(str(path), path, net, cfg, params)

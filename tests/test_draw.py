@@ -80,15 +80,16 @@ def test_strangers_and_other_sizes_are_refused(client: "FlaskClient", size: int,
     "path", ["/../draw.py", "/%2e%2e/draw.py", "/..%2fdraw.py", "//etc/passwd", "/draw.py", "/page/", "/look"]
 )
 def test_no_other_file_is_served(client: "FlaskClient", path: str) -> None:
-    assert client.get(path, headers={"Host": "127.0.0.1"}).status_code in (403, 404, 405)
+    with client.get(path, headers={"Host": "127.0.0.1"}) as response:
+        assert response.status_code in (403, 404, 405)
 
 
 def test_the_page_brings_everything_itself(client: "FlaskClient") -> None:
     for name in ("", "page.js", "page.css", "icon.svg"):
-        response = client.get(f"/{name}", headers={"Host": "localhost:1"})
-        assert response.status_code == 200
-        assert response.headers["Content-Security-Policy"] == "default-src 'self'; frame-ancestors 'none'"
-        text = response.get_data(as_text=True).replace("http://www.w3.org/2000/svg", "")
+        with client.get(f"/{name}", headers={"Host": "localhost:1"}) as response:
+            assert response.status_code == 200
+            assert response.headers["Content-Security-Policy"] == "default-src 'self'; frame-ancestors 'none'"
+            text = response.get_data(as_text=True).replace("http://www.w3.org/2000/svg", "")
         assert "//" not in text.replace("// ", "")
 
 
@@ -157,6 +158,8 @@ def page(request: pytest.FixtureRequest, address: str) -> Iterator["Page"]:
 
 
 def test_strokes_are_read_as_they_are_drawn(page: "Page") -> None:
+    from playwright.sync_api import expect
+
     canvas = page.locator("#canvas").bounding_box()
     assert canvas is not None
     for digit in (7, 3):
@@ -170,12 +173,12 @@ def test_strokes_are_read_as_they_are_drawn(page: "Page") -> None:
             for place in places[1:]:
                 page.mouse.move(*place)
             page.mouse.up()
-        page.wait_for_function(f"document.getElementById('digit').textContent === '{digit}'")
+        expect(page.locator("#digit")).to_have_text(str(digit), timeout=20_000)
         assert page.locator(".layer").count() == 9  # six ReLU, two max poolings, one mean
         shares = [float(text.removesuffix(" %")) for text in page.locator("td:last-child").all_inner_texts()]
         assert sum(shares) == pytest.approx(100, abs=1)
         page.locator("#clear").click()
-        page.wait_for_function("document.getElementById('digit').textContent === 'nothing yet'")
+        expect(page.locator("#digit")).to_have_text("nothing yet", timeout=20_000)
         assert page.locator(".layer").count() == 0
     assert page.locator("#source").inner_text() == "somewhere"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -136,7 +136,7 @@ def another_network(folder: Path) -> Path:
         def forward(self, images: Tensor) -> Tensor:
             return 2 * images
 
-    torch.onnx.export(Double(), (torch.zeros(2, 3),), folder / "a.onnx", input_names=["x"], dynamo=True, verbose=False)
+    torch.onnx.export(Double().eval(), (torch.zeros(2, 3),), folder / "a.onnx", input_names=["x"], dynamo=True, verbose=False)
     return folder / "a.onnx"
 
 

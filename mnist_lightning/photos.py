@@ -29,7 +29,7 @@ SIDE, BOX = 28, 20  # pixels of an MNIST image and of the box that holds its dig
 # Index of the pixel on which MNIST's centres of mass lie: 14.0 ± 0.29 along both axes of its test images.
 CENTRE = 14
 LOWEST_CONTRAST = 20  # grey values between ink and background, of 255
-NOISE_CONTRAST = 4  # the same, in standard deviations of what is left of the background
+NOISE_CONTRAST = 4  # the same, in standard deviations of the background
 SPECK = 0.05  # of the largest component's area
 THINNEST_STROKE = 0.09  # of the digit's longer side
 
@@ -118,7 +118,14 @@ def find_ink(grey: Tensor) -> Tensor | None:
     Returns:
         Ink, or None where nothing stands out.
     """
-    above = grey - _background(grey)
+    ink = _stands_out(grey - _background(grey))
+    if ink is None:  # a digit that fills its picture bends the surface; what is left of the background is at the frame
+        ink = _stands_out(grey - torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).median())
+    return ink
+
+
+def _stands_out(above: Tensor) -> Tensor | None:
+    """The ink by what each pixel has above the background; None where there is no more than noise."""
     ink = above * above.pow(3).mean().sign()  # the few pixels that are far off are the strokes
     threshold = ink.max() / 2
     for _ in range(20):  # halfway between the means of both sides: Ridler and Calvard, 1978
@@ -135,17 +142,15 @@ def _background(grey: Tensor) -> Tensor:
     """Light on the empty background, `(H, W)`: the quadratic surface nearest to the grey values by their absolute differences.
 
     Absolute, not squared: the surface then follows the majority of the pixels, and strokes do not pull it up or down. Found by
-    least squares, each pixel weighed by one over its distance to the surface before. Pixels count the more the nearer they are
-    to the frame, where a picture that shows little else than its digit has its background.
+    least squares, each pixel weighed by one over its distance to the surface before.
     """
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in grey.shape), indexing="ij")
     terms = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], dim=-1)
     some = (slice(None, None, 4), slice(None, None, 4))  # of these pixels each sixteenth is enough
-    near_frame = torch.maximum(x.abs(), y.abs())[some].reshape(-1, 1) ** 2
     values, known = grey[some].reshape(-1, 1), terms[some].reshape(-1, 6)
     distance = (values - values.median()).abs()
     for _ in range(20):
-        weights = near_frame / (distance + 1)  # a difference below one grey value is none
+        weights = 1 / (distance + 1)  # a difference below one grey value is none
         factors = torch.linalg.lstsq(weights.sqrt() * known, weights.sqrt() * values).solution
         distance = (values - known @ factors).abs()
     return (terms @ factors)[..., 0]

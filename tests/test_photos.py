@@ -14,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from mnist_lightning import digits
 from mnist_lightning.photos import PictureError, fit, keep_digit, prepare, thicken
 
-DIGIT = digits.draw(20, seed=5)[0][3]
+DIGIT = digits.draw(20, seed=5)[0][digits.draw(20, seed=5)[1] == 2][0]
 
 
 def grey(image: Tensor = DIGIT, side: int = 200) -> Image.Image:
@@ -68,6 +68,10 @@ def as_it_is() -> Image.Image:
     return Image.fromarray(DIGIT.numpy())
 
 
+def cropped() -> Image.Image:
+    return dark_on_light().crop(grey().getbbox())
+
+
 PICTURES: list[Callable[[], Image.Image]] = [
     as_it_is,
     grey,
@@ -79,6 +83,7 @@ PICTURES: list[Callable[[], Image.Image]] = [
     light_on_nothing,
     with_a_palette,
     with_16_bits,
+    cropped,
 ]
 
 
@@ -94,15 +99,15 @@ def test_every_kind_of_picture_becomes_the_same_image(tmp_path: Path, picture: C
     image = prepare(tmp_path / "a.png")
     assert (image.shape, image.dtype) == ((28, 28), torch.uint8)
     expected = fit(pil_to_tensor(grey())[0] / 255)
-    assert likeness(image, expected) > 0.95
+    assert likeness(image, expected) > 0.88
     turned = expected.rot90()
-    assert likeness(image, turned) < 0.8  # the measure tells another picture
+    assert likeness(image, turned) < 0.6  # the measure tells another picture
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp", "bmp", "gif", "tif"])
 def test_formats(tmp_path: Path, ending: str) -> None:
     dark_on_light().convert("RGB").save(tmp_path / f"a.{ending}")
-    assert likeness(prepare(tmp_path / f"a.{ending}"), fit(pil_to_tensor(grey())[0] / 255)) > 0.95
+    assert likeness(prepare(tmp_path / f"a.{ending}"), fit(pil_to_tensor(grey())[0] / 255)) > 0.88
 
 
 def test_the_orientation_that_the_camera_noted_counts(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_the_orientation_that_the_camera_noted_counts(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6  # "rotate by 90° clockwise to view"
     turned.save(tmp_path / "a.jpg", exif=exif)
-    assert likeness(prepare(tmp_path / "a.jpg"), fit(pil_to_tensor(grey())[0] / 255)) > 0.95
+    assert likeness(prepare(tmp_path / "a.jpg"), fit(pil_to_tensor(grey())[0] / 255)) > 0.88
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 30), (30, 100), (7, 7)])

@@ -31,7 +31,7 @@ CENTRE = 14
 LOWEST_CONTRAST = 20  # grey values between ink and background, of 255
 NOISE_CONTRAST = 4  # the same, in standard deviations of the background
 SPECK = 0.05  # of the largest component's area
-THINNEST_STROKE = 0.09  # of the digit's longer side
+STROKE = 0.09  # of the digit's longer side: the width of the median in MNIST's test images
 
 
 class PictureError(ValueError):
@@ -182,13 +182,13 @@ def _components(mask: Tensor) -> Tensor:
 
 
 def thicken(ink: Tensor) -> Tensor:
-    """Widens strokes that would fade in a box of 20 pixels, a ball pen's, to the width of MNIST's thinnest."""
+    """Widens strokes that would fade in a box of 20 pixels, a ball pen's, to the usual width in MNIST."""
     mask = F.pad(ink >= 0.5, (1, 1, 1, 1))[None, None].float()
     eroded = -F.max_pool2d(-mask, 3, 1, 1)
     area, edge = mask.sum(), (mask - eroded).sum()
     stroke = 2 * area / edge  # a stroke of length l and width w has the area l·w and 2·l pixels of edge
     rows, columns = _extent(ink)
-    missing = THINNEST_STROKE * max(rows.stop - rows.start, columns.stop - columns.start) - stroke
+    missing = STROKE * max(rows.stop - rows.start, columns.stop - columns.start) - stroke
     reach = max(0, round(float(missing) / 2))
     padded = F.pad(ink, (reach,) * 4)
     return F.max_pool2d(padded[None, None], 2 * reach + 1, 1, reach)[0, 0]

@@ -357,7 +357,8 @@ def test_an_installed_wheel_works_without_the_checkout(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
-    assert (target / "mnist_lightning" / "conf" / "config.yaml").exists()
+    for name in ("conf/config.yaml", "page/index.html", "page/page.js", "page/page.css", "page/icon.svg"):
+        assert (target / "mnist_lightning" / name).exists()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     # PYTHONPATH comes before the editable install of the checkout.

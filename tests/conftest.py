@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from mnist_lightning import digits, mnist
 from mnist_lightning.__main__ import main
 from mnist_lightning.config import compose_config, register_resolvers
+from mnist_lightning.verdict import Verdict
 
 register_resolvers()
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
@@ -153,9 +154,32 @@ def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
     folder.mkdir(parents=True)
     cfg = compose_config(*overrides)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
-    how = {"status": "passed", "reasons": [], "seed": cfg.seed, "epoch_split": "test", "epochs": 15, "seconds": 100.0}
-    measured = {"params": 7496, "accuracy": 0.994, "best_accuracy": 0.995, "last_accuracy": 0.994}
-    versions = {"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"}
-    record = how | measured | {"device": "a processor", "versions": versions} | verdict
-    (folder / "verdict.json").write_text(json.dumps(record), "utf-8")
+    record = Verdict(
+        status="passed",
+        passed=True,
+        reasons=[],
+        rule="last",
+        accuracy=0.994,
+        best_accuracy=0.995,
+        best_epoch=12,
+        last_accuracy=0.994,
+        epoch_split="test",
+        interval_95=(0.992, 0.996),
+        test_images=10_000,
+        selected_on_test=False,
+        accuracy_judged=True,
+        params=7496,
+        max_params=8000,
+        min_accuracy=0.994,
+        within_epochs=15,
+        on_miss="fail",
+        model="net3",
+        seed=cfg.seed,
+        dataset="MNIST",
+        epochs=15,
+        seconds=100.0,
+        device="a processor",
+        versions={"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"},
+    )
+    (folder / "verdict.json").write_text(json.dumps(asdict(record) | verdict), "utf-8")
     return folder

@@ -18,6 +18,7 @@ from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_res
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import Refused, catch_signals
 from mnist_lightning.status import BAD_CONFIG, FAILED
+from mnist_lightning.torchrun import FIRST
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def main() -> None:
     try:
         job()
     except Refused as refusal:
-        complain(explain(refusal.error, overrides))
+        if FIRST:  # of the processes of a torchrun, which are all refused alike
+            complain(explain(refusal.error, overrides))
         raise
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:

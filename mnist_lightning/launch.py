@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning import leaderboard
+from mnist_lightning import leaderboard, torchrun
 from mnist_lightning.config import NAMED, ConfigError, check, one_line, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
@@ -70,8 +70,13 @@ class Study(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             check(_without_hydra(config))
-            if config.resume and not _given(config, "hydra.run.dir"):
-                _pin(config, "run", _earlier(config, Path(config.hydra.run.dir), "config.yaml", _same_run))
+            torchrun.check_processes(config)
+            directory = Path(config.hydra.run.dir)
+            if not _given(config, "hydra.run.dir"):
+                if config.resume:
+                    directory = _earlier(config, directory, "config.yaml", _same_run)
+                # The time of day and the random part of its name are another in every process.
+                _pin(config, "run", Path(torchrun.agree("hydra.run.dir", str(directory))))
         except ConfigError as error:
             raise Refused(error) from None
 
@@ -80,6 +85,7 @@ class Study(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
+            torchrun.check_processes(config)
             directory = Path(config.hydra.sweep.dir)
             if config.resume:
                 if not _given(config, "hydra.sweep.dir"):
@@ -147,7 +153,7 @@ def _same_run(config: DictConfig, directory: Path) -> bool:
 
 def _same_sweep(config: DictConfig, directory: Path) -> bool:
     def overrides(sweep: DictConfig) -> list[str]:
-        return sorted(override for override in sweep.hydra.overrides.task if not override.startswith("resume="))
+        return sorted(override for override in sweep.hydra.overrides.task if not override.startswith(("resume=", "ckpt_path=")))
 
     try:
         return overrides(cast(DictConfig, OmegaConf.load(directory / "multirun.yaml"))) == overrides(config)

@@ -56,7 +56,7 @@ def reproduce(directory: Path, into: Path) -> Comparison:
             f"{directory}: no finished run to repeat ({why}); name the folder with its config.yaml and verdict.json"
         )
     cfg = cast(DictConfig, OmegaConf.load(directory / "config.yaml"))
-    cfg.gate.on_miss, cfg.resume = "warn", False  # a miss is to be compared too
+    cfg.gate.on_miss, cfg.resume, cfg.ckpt_path = "warn", False, None  # a miss is to be compared too
     repeated = run(cfg, into)
     return compare(directory, original.verdict, into, vars(repeated))
 

@@ -23,7 +23,7 @@ SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resume
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 _VERDICT = TypeAdapter(Verdict)
 # Where the data lies and what else no result depends on.
-IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss", "resume")
+IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss", "resume", "ckpt_path")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,6 +98,14 @@ def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) ->
 def finish(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Finished:
     out, err = process.communicate(timeout=timeout_s)
     return Finished(process.returncode, out, err)
+
+
+def wait_for(folder: Path, name: str) -> None:
+    """Waits for a file of that name below the folder."""
+    deadline = time.monotonic() + 60
+    while not list(folder.rglob(name)):
+        assert time.monotonic() < deadline, f"no {name} appeared"
+        time.sleep(0.05)
 
 
 def only_run(root: Path) -> Path:

@@ -113,13 +113,15 @@ BAD = {
     "model=net9": "model=net9: there is no such choice; model must be one of net1, net2, net3, shared, two_pool",
     "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of exp1, exp2, exp3",
     "optimizer=null": "optimizer=null: there is no such choice; optimizer must be one of adamw, sgd",
-    "modell=net3": "modell=net3: there is no key modell; there are augmentation, cuda_graph, data, experiment, gate, "
-    "label_smoothing, model, optimizer, resume, scheduler, seed, sweep, trainer (did you mean model?)",
+    "modell=net3": "modell=net3: there is no key modell; there are augmentation, ckpt_path, cuda_graph, data, experiment, "
+    "gate, label_smoothing, model, optimizer, resume, scheduler, seed, sweep, trainer (did you mean model?)",
     "optimizer.learning_rate=0.1": "optimizer.learning_rate=0.1: there is no key optimizer.learning_rate; optimizer has lr, "
     "momentum, nesterov, weight_decay (did you mean optimizer.lr?)",
     "trainer.max_epochs=0": "trainer.max_epochs=0: trainer.max_epochs must be an integer of at least 1; "
     "try trainer.max_epochs=15",
     "optimizer.lr=nan": "optimizer.lr=nan: optimizer.lr must be a finite number above 0; try optimizer.lr=0.015",
+    "ckpt_path=runs/last.ckpt": "ckpt_path=runs/last.ckpt: ckpt_path must be last, to go on as by resume=true with the same "
+    "command's newest run or that in hydra.run.dir, or null; try ckpt_path=last",
     "gate.min_accuracy=99.4": "gate.min_accuracy=99.4: gate.min_accuracy must be a fraction above 0 and at most 1 "
     "(99.4 % is 0.994); try gate.min_accuracy=0.994",
     "optimizer.lr=[": "optimizer.lr=[: cannot be read as key=value (",

@@ -102,7 +102,7 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Finished
 
 def wait_for(folder: Path, name: str) -> None:
     """Waits for a file of that name below the folder."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not list(folder.rglob(name)):
         assert time.monotonic() < deadline, f"no {name} appeared"
         time.sleep(0.05)

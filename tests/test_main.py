@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from mnist_lightning import launch
 from mnist_lightning.config import ConfigError
+from mnist_lightning.explain import explain
 from tests.conftest import TINY, Finished, finish, only_run, read_verdict, spawn
 
 Cli = Callable[..., Finished]
@@ -170,6 +172,20 @@ def test_a_damaged_file_is_status_1_and_stays(cli: Cli, miniature: Path) -> None
     line = one_error(cli(f"data.root={miniature}"), 1)
     assert line.startswith(f"MNISTFileError: {path}: expected a whole gzip file, found 100 bytes that do not unpack")
     assert path.stat().st_size == 100
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra() -> None:
+    error = MissingConfigException("", missing_cfg_file="hydra/launcher/ray", options=["basic"])
+    assert explain(error, []) == (
+        "hydra/launcher=ray: there is no such choice; hydra/launcher must be one of basic; "
+        "ray comes with pip install 'mnist-lightning[ray]'"
+    )
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="this machine has Slurm")
+def test_a_launcher_that_fails_is_status_1(cli: Cli) -> None:
+    line = one_error(cli(*TINY, "--multirun", "seed=0,1", "hydra/launcher=submitit_slurm"), 1)
+    assert line.startswith('hydra/launcher=submitit_slurm: the launcher has failed: RuntimeError: Could not detect "srun"')
 
 
 # --- sweeps -------------------------------------------------------------------------------------------------------------

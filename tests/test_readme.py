@@ -45,7 +45,16 @@ def test_make_train_runs_the_command_of_the_readme() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_explains_the_targets() -> None:
     text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == ["help", "venv", "train", "test", "bench", "lint", "clean"]
+    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == [
+        "help",
+        "venv",
+        "train",
+        "test",
+        "ray",
+        "bench",
+        "lint",
+        "clean",
+    ]
 
 
 @pytest.mark.skipif(not (CHECKOUT / ".venv" / ".ready").exists(), reason="the tests do not run from the project's own .venv")

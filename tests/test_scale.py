@@ -98,6 +98,7 @@ def test_a_sweep_on_ray_goes_on_after_a_worker_was_killed(tmp_path: Path) -> Non
         "+hydra.launcher.ray.init.include_dashboard=false",
     )
     environment = {"OMP_NUM_THREADS": "", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {"RAY_worker_niceness": "0"}  # 15 by default, at which a busy machine gives them nothing
 
     broken = tmp_path / "broken"
     process = spawn(*four, *two_workers, "hydra.sweep.dir=broken", cwd=tmp_path, **environment)

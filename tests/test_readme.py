@@ -13,8 +13,9 @@ from mnist_lightning.models import Net1, Net2, Net3, count_parameters
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text("utf-8")
+SCALE = (CHECKOUT / "docs" / "scale.md").read_text("utf-8").replace("\\\n", "")  # with lines joined that go on
 COMMANDS = sorted(
-    {line.split("  #")[0].strip() for line in re.findall(r"^.*python -m mnist_lightning .*$", README, re.MULTILINE)}
+    {line.split("  #")[0].strip() for line in re.findall(r"^.*-m mnist_lightning .*$", README + SCALE, re.MULTILINE)}
 )
 
 

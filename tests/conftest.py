@@ -100,10 +100,11 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Finished
     return Finished(process.returncode, out, err)
 
 
-def wait_for(folder: Path, name: str) -> None:
-    """Waits for a file of that name below the folder."""
+def wait_for(process: "subprocess.Popen[str]", folder: Path, name: str) -> None:
+    """Waits until the process has written a file of that name below the folder."""
     deadline = time.monotonic() + 150
     while not list(folder.rglob(name)):
+        assert process.poll() is None, f"it ended without {name}: {process.communicate()}"
         assert time.monotonic() < deadline, f"no {name} appeared"
         time.sleep(0.05)
 

@@ -47,7 +47,7 @@ def test_torchrun_goes_on_after_one_of_its_processes_was_killed(tmp_path: Path) 
     """All agree on one directory, which has the time of day in its name, and on the checkpoint to go on from."""
     command = (*TORCHRUN, *RUN, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=20", "gate.within_epochs=20")
     process = spawn(*command, cwd=tmp_path, module="torch.distributed.run")
-    wait_for(tmp_path, "last.ckpt")
+    wait_for(process, tmp_path, "last.ckpt")
     *_, last = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("utf-8").split()
     os.kill(int(last), signal.SIGKILL)
     assert finish(process).status == 1

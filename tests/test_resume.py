@@ -170,7 +170,7 @@ def test_ckpt_path_last_is_resume_in_lightnings_word() -> None:
 
 def test_the_same_command_finds_its_run(tmp_path: Path) -> None:
     process = spawn(*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60", cwd=tmp_path)
-    wait_for(tmp_path, "last.ckpt")
+    wait_for(process, tmp_path, "last.ckpt")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()  # also closes its pipes
     done = finish(spawn(*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60", "resume=true", cwd=tmp_path))

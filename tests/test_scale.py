@@ -61,7 +61,7 @@ def test_slurm_gets_the_script_of_the_docs_and_a_preempted_job_goes_on(tmp_path:
     }
     sweep = tmp_path / "sweep"
     process = spawn(*SWEEP, *options, f"hydra.sweep.dir={sweep}", cwd=tmp_path, **environment)
-    wait_for(sweep, "last.ckpt")
+    wait_for(process, sweep, "last.ckpt")
     preempted = next(sweep.rglob("last.ckpt")).parent
     os.kill(process_of(preempted), signal.SIGUSR2)
     done = finish(process)
@@ -98,11 +98,12 @@ def test_a_sweep_on_ray_goes_on_after_a_worker_was_killed(tmp_path: Path) -> Non
         "+hydra.launcher.ray.init.include_dashboard=false",
     )
     environment = {"OMP_NUM_THREADS": "", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    environment |= {"RAY_worker_niceness": "0"}  # 15 by default, at which a busy machine gives them nothing
+    # For a busy machine: by default workers have a niceness of 15, and 30 s to start.
+    environment |= {"RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "120"}
 
     broken = tmp_path / "broken"
     process = spawn(*four, *two_workers, "hydra.sweep.dir=broken", cwd=tmp_path, **environment)
-    wait_for(broken, "last.ckpt")
+    wait_for(process, broken, "last.ckpt")
     killed = next(broken.rglob("last.ckpt")).parent
     os.kill(process_of(killed), signal.SIGKILL)
     done = finish(process)

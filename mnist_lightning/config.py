@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from mnist_lightning import torchrun
 from mnist_lightning.schema import Config
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -129,6 +130,13 @@ def _conflicts(config: Config) -> Iterator[str]:
     if scale[0] > scale[1]:
         yield f"augmentation.scale={_typed(scale)}: the lowest factor comes first; try [{scale[1]},{scale[0]}]"
     trainer = config.trainer
+    if torchrun.STARTED and trainer.num_processes != torchrun.NUM_PROCESSES:
+        nodes = torchrun.NUM_PROCESSES // torchrun.NUM_HERE
+        yield (
+            f"trainer.devices={_typed(trainer.devices)}: torchrun has started {torchrun.NUM_PROCESSES} processes for one run, "
+            f"which would use {trainer.num_processes}; give trainer=ddp trainer.devices={torchrun.NUM_HERE}"
+            + (f" +trainer.num_nodes={nodes}" if nodes > 1 else "")
+        )
     if trainer.num_processes > 1:
         if "ddp" not in trainer.strategy:
             devices = _typed(trainer.devices)

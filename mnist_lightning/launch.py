@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning import leaderboard, torchrun
+from mnist_lightning import leaderboard
 from mnist_lightning.config import NAMED, ConfigError, check, one_line, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
+from mnist_lightning.torchrun import agree
 
 # Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
 register_resolvers()
@@ -70,13 +71,12 @@ class Study(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             check(_without_hydra(config))
-            torchrun.check_processes(config)
             directory = Path(config.hydra.run.dir)
             if not _given(config, "hydra.run.dir"):
                 if config.resume:
                     directory = _earlier(config, directory, "config.yaml", _same_run)
                 # The time of day and the random part of its name are another in every process.
-                _pin(config, "run", Path(torchrun.agree("hydra.run.dir", str(directory))))
+                _pin(config, "run", Path(agree("hydra.run.dir", str(directory))))
         except ConfigError as error:
             raise Refused(error) from None
 
@@ -85,7 +85,6 @@ class Study(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
-            torchrun.check_processes(config)
             directory = Path(config.hydra.sweep.dir)
             if config.resume:
                 if not _given(config, "hydra.sweep.dir"):

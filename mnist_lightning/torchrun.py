@@ -7,11 +7,9 @@ import functools
 import os
 from typing import Any
 
-from omegaconf import DictConfig
-
-from mnist_lightning.config import ConfigError
-
 STARTED = "TORCHELASTIC_RUN_ID" in os.environ
+NUM_PROCESSES = int(os.environ["WORLD_SIZE"]) if STARTED else 1
+NUM_HERE = int(os.environ["LOCAL_WORLD_SIZE"]) if STARTED else 1  # on this machine
 FIRST = not STARTED or os.environ["RANK"] == "0"
 
 
@@ -30,20 +28,3 @@ def _store() -> Any:
 
     store, _, _ = next(rendezvous("env://"))
     return store
-
-
-def check_processes(cfg: DictConfig) -> None:
-    """Refuses a run that would not share its batches between all processes.
-
-    Raises:
-        ConfigError: `trainer` asks for another number of them than torchrun has started.
-    """
-    asked = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else len(cfg.trainer.devices)
-    asked *= cfg.trainer.get("num_nodes", 1)
-    if STARTED and asked != int(os.environ["WORLD_SIZE"]):
-        started, each = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = f" +trainer.num_nodes={started // each}" if started > each else ""
-        raise ConfigError(
-            f"trainer.devices={cfg.trainer.devices}: torchrun has started {started} processes for one run, which would use "
-            f"{asked}; give trainer=ddp trainer.devices={each}{nodes}"
-        )

@@ -1,6 +1,6 @@
 # Set-up, the main job and the tests. Each target is one command that also works by hand.
 .DEFAULT_GOAL := help
-.PHONY: help venv train test bench lint clean
+.PHONY: help venv train test ray bench lint clean
 
 # The first of these that is a Python this project supports; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -24,6 +24,10 @@ train: $(READY)  ## train Net3 on MNIST for 15 epochs and print the verdict
 
 test: $(READY)  ## run all tests
 	$(BIN)/python -m pytest
+
+ray: $(READY)  ## run the tests that need Ray, and install it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
+	$(BIN)/python -m pytest -m ray
 
 bench: $(READY)  ## measure a training step against the published loop and the machine (5 minutes)
 	$(BIN)/python -m mnist_lightning.benchmark

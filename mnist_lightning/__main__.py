@@ -18,6 +18,7 @@ from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_res
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import Refused, catch_signals
 from mnist_lightning.status import BAD_CONFIG, FAILED
+from mnist_lightning.torchrun import FIRST
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,10 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def job(cfg: DictConfig) -> int:
     """One run; returns its exit status and raises nothing but a stop by signal, so that a sweep goes on."""
-    if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher") and not os.environ.get("OMP_NUM_THREADS"):
-        os.environ["OMP_NUM_THREADS"] = "1"  # jobs side by side: one thread each; read when torch is imported, below
+    launcher = HydraConfig.get().launcher
+    if not launcher._target_.endswith(".BasicLauncher") and not os.environ.get("OMP_NUM_THREADS"):
+        # Jobs side by side: a thread for each processor that a job has asked for; read when torch is imported, below.
+        os.environ["OMP_NUM_THREADS"] = str(launcher.get("cpus_per_task") or 1)
     # torch and lightning take seconds to import: --help and a bad value must not wait for them.
     from mnist_lightning.gate import GateError
     from mnist_lightning.train import exit_status, run
@@ -57,16 +60,24 @@ def main() -> None:
     try:
         job()
     except Refused as refusal:
-        complain(explain(refusal.error, overrides))
+        if FIRST:  # of the processes of a torchrun, which are all refused alike
+            complain(explain(refusal.error, overrides))
         raise
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
         complain(explain(error, overrides))
         sys.exit(BAD_CONFIG)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         if wants_traceback:
             raise
+        launcher = next((override for override in overrides if override.startswith("hydra/launcher=")), "")
+        if launcher and not isinstance(error, ValueError):
+            complain(
+                f"{launcher}: the launcher has failed: {type(error).__name__}: {one_line(error)}; "
+                "jobs that had started are gone on with by the same command and resume=true"
+            )
+            sys.exit(FAILED)
         # logging wraps what it met when it could not open run.log.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         if isinstance(cause, OSError):
@@ -75,6 +86,8 @@ def main() -> None:
                 "or hydra.sweep.dir=DIR"
             )
             sys.exit(FAILED)
+        if not isinstance(error, ValueError):
+            raise
         complain(explain(error, overrides))  # flags of Hydra's that do not go together, a group set to a number
         sys.exit(BAD_CONFIG)
 

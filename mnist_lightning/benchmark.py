@@ -3,7 +3,7 @@
 Five contestants take the same number of steps with the same network and batch size, each in a process of its own, in
 interleaved rounds of one run, so that what else the machine does falls on all alike; a figure is the median over the rounds.
 Overrides as for `mnist_lightning` (`model=net1 data.batch_size=256`), and `rounds=`, `steps=`, `out=` of its own. `table=cost`
-measures this project alone, over networks and batch sizes.
+measures this project alone, over networks and batch sizes; `table=sweep` what sweeps cost, up to one of `jobs=` jobs.
 """
 
 import json
@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from mnist_lightning.benchmark_sweeps import measure_sweeps, sweeps_text
 from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
 from mnist_lightning.contestants import CONTESTANTS, InProcess, read_data, timed
 from mnist_lightning.environment import device_name, device_of, versions
@@ -30,8 +31,8 @@ from mnist_lightning.explain import complain, explain
 from mnist_lightning.status import BAD_CONFIG
 from mnist_lightning.summary import summarize
 
-OWN_OPTIONS = {"rounds": 5, "steps": 40}
-TABLES = ("contestants", "cost")
+OWN_OPTIONS = {"rounds": 5, "steps": 40, "jobs": 64}
+TABLES = ("contestants", "cost", "sweep")
 NETWORKS = ("net1", "net2", "net3")
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 
@@ -188,7 +189,7 @@ def main() -> None:
     """Measures, prints the table, and writes all figures as JSON to `out=` (default `outputs/benchmark.json`)."""
     register_resolvers()
     if {"-h", "--help"} & set(sys.argv[1:]):
-        own_usage = " ".join(["[table=cost]", *(f"[{key}={value}]" for key, value in OWN_OPTIONS.items()), "[out=FILE]"])
+        own_usage = " ".join(["[table=cost|sweep]", *(f"[{key}={value}]" for key, value in OWN_OPTIONS.items()), "[out=FILE]"])
         print(f"{__doc__}\nUsage: python -m mnist_lightning.benchmark {own_usage} [group=choice] [key=value]")
         return
     own = dict(argument.split("=", 1) for argument in sys.argv[1:] if argument.split("=")[0] in {*OWN_OPTIONS, "out", "table"})
@@ -198,15 +199,23 @@ def main() -> None:
         table = own.get("table", TABLES[0])
         if table not in TABLES:
             raise ConfigError(f"table={table}: table must be one of {', '.join(TABLES)}; try table=cost")
-        # The published batch size, so that all contestants do the published work.
-        overrides = ["data.batch_size=128", *overrides]
+        # The published batch size, so that all contestants do the published work; of a sweep, jobs of a minute.
+        overrides = ["trainer.max_epochs=3" if table == "sweep" else "data.batch_size=128", *overrides]
         cfg = compose_config(*overrides)
         check(cfg)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         complain(explain(error, overrides))
         sys.exit(BAD_CONFIG)
-    report = measure_cost(overrides, **counts) if table == "cost" else measure(cfg, overrides, **counts)
-    print(cost_text(report) if table == "cost" else text(report))
+    rounds, steps = counts["rounds"], counts["steps"]
+    if table == "sweep":
+        report = measure_sweeps(overrides, rounds, counts["jobs"]) | environment(cfg)
+        print(f"{sweeps_text(report)}\n\n{where(report)}")
+    elif table == "cost":
+        report = measure_cost(overrides, rounds, steps)
+        print(cost_text(report))
+    else:
+        report = measure(cfg, overrides, rounds, steps)
+        print(text(report))
     out = Path(own.get("out", "outputs/benchmark.json"))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

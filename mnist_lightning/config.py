@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from mnist_lightning import torchrun
 from mnist_lightning.schema import Config
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -129,6 +130,13 @@ def _conflicts(config: Config) -> Iterator[str]:
     if scale[0] > scale[1]:
         yield f"augmentation.scale={_typed(scale)}: the lowest factor comes first; try [{scale[1]},{scale[0]}]"
     trainer = config.trainer
+    if torchrun.STARTED and trainer.num_processes != torchrun.NUM_PROCESSES:
+        nodes = torchrun.NUM_PROCESSES // torchrun.NUM_HERE
+        yield (
+            f"trainer.devices={_typed(trainer.devices)}: torchrun has started {torchrun.NUM_PROCESSES} processes for one run, "
+            f"which would use {trainer.num_processes}; give trainer=ddp trainer.devices={torchrun.NUM_HERE}"
+            + (f" +trainer.num_nodes={nodes}" if nodes > 1 else "")
+        )
     if trainer.num_processes > 1:
         if "ddp" not in trainer.strategy:
             devices = _typed(trainer.devices)
@@ -146,6 +154,8 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"trainer.precision={config.trainer.precision}: cuda_graph=true records single precision only; "
             "use trainer.precision=32-true or cuda_graph=false"
         )
+    if config.ckpt_path == "last" and not config.resume:
+        yield "resume=false: contradicts ckpt_path=last, which is resume=true in other words; leave one of them out"
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         yield "optimizer.nesterov=true: needs a momentum; give optimizer.momentum=0.9 or optimizer.nesterov=false"
 
@@ -217,8 +227,9 @@ def _file_name(text: str) -> str:
 
 
 def register_resolvers() -> None:
-    """Makes `${run_name:}`, `${launch_id:}` and `${gate_rule:…}` known to the configuration."""
+    """Makes `${run_name:}`, `${launch_id:}`, `${gate_rule:…}` and `${is_last:…}` known to the configuration."""
     OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
     OmegaConf.register_new_resolver("launch_id", lambda: LAUNCH_ID, replace=True)
     # With a hold-out the accuracy is that of the checkpoint it selects, without one that of the last epoch.
     OmegaConf.register_new_resolver("gate_rule", lambda val_images: "selected" if val_images else "last", replace=True)
+    OmegaConf.register_new_resolver("is_last", lambda ckpt_path: ckpt_path == "last", replace=True)

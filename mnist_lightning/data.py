@@ -4,6 +4,7 @@ Shape letters: N images, side 28. Images are uint8 `(N, 28, 28)` in memory and f
 device; labels are int64 `(N,)`.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -242,4 +243,10 @@ class SyntheticDataModule(DigitsDataModule):
 
     def load(self) -> dict[str, Batch]:
         # Fixed seeds: the digits are a data set; `seed` varies what is trained on it, not the set itself.
-        return {"train": digits.draw(self.train_images, seed=1), "test": digits.draw(self.test_images, seed=2)}
+        return {"train": _draw_once(self.train_images, 1), "test": _draw_once(self.test_images, 2)}
+
+
+@functools.lru_cache(maxsize=2)  # training and test images
+def _draw_once(num_images: int, seed: int) -> Batch:
+    """`digits.draw`, which takes seconds, once for all jobs of a sweep that follow one another."""
+    return digits.draw(num_images, seed=seed)

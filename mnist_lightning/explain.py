@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 
 from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, one_line
 
+# Launchers that come with an extra of this project.
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
+
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """A configuration error as lines a user can act on: what was typed, the rule, the way out.
@@ -38,7 +41,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _no_such_choice(typed: str, choices: Sequence[str]) -> str:
-    return f"{typed}: there is no such choice; {typed.partition('=')[0]} must be one of {', '.join(choices)}"
+    group, _, choice = typed.partition("=")
+    line = f"{typed}: there is no such choice; {group} must be one of {', '.join(choices)}"
+    if group == "hydra/launcher" and choice in EXTRAS:
+        line += f"; {choice} comes with pip install 'mnist-lightning[{EXTRAS[choice]}]'"
+    return line
 
 
 def _no_such_key(key: str, overrides: Sequence[str]) -> str:

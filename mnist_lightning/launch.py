@@ -27,6 +27,7 @@ from mnist_lightning.config import NAMED, ConfigError, check, one_line, register
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
+from mnist_lightning.torchrun import agree
 
 # Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
 register_resolvers()
@@ -70,8 +71,12 @@ class Study(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             check(_without_hydra(config))
-            if config.resume and not _given(config, "hydra.run.dir"):
-                _pin(config, "run", _earlier(config, Path(config.hydra.run.dir), "config.yaml", _same_run))
+            directory = Path(config.hydra.run.dir)
+            if not _given(config, "hydra.run.dir"):
+                if config.resume:
+                    directory = _earlier(config, directory, "config.yaml", _same_run)
+                # The time of day and the random part of its name are another in every process.
+                _pin(config, "run", Path(agree("hydra.run.dir", str(directory))))
         except ConfigError as error:
             raise Refused(error) from None
 
@@ -147,7 +152,7 @@ def _same_run(config: DictConfig, directory: Path) -> bool:
 
 def _same_sweep(config: DictConfig, directory: Path) -> bool:
     def overrides(sweep: DictConfig) -> list[str]:
-        return sorted(override for override in sweep.hydra.overrides.task if not override.startswith("resume="))
+        return sorted(override for override in sweep.hydra.overrides.task if not override.startswith(("resume=", "ckpt_path=")))
 
     try:
         return overrides(cast(DictConfig, OmegaConf.load(directory / "multirun.yaml"))) == overrides(config)

@@ -1,5 +1,6 @@
 """The four MNIST files: where they may lie, how they are checked, and how they are downloaded."""
 
+import functools
 import gzip
 import hashlib
 import http.client
@@ -17,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
+from mnist_lightning.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -233,12 +236,18 @@ def _fetch(url: str, path: Path, md5: str) -> Path:
 
 
 def load(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Reads MNIST with its official split.
+    """Reads MNIST with its official split; the same images for every run of a process, for none to write to.
 
     Returns:
         "train": uint8 images `(60000, 28, 28)` and int64 labels `(60000,)`; "test": the same of the 10,000 test images.
     """
     paths = locate(root, places, mirrors)
     log.info("MNIST: %s", paths["train", "images"].parent)
-    tensors = {key: read_idx(paths[key], file) for key, file in FILES.items()}
+    tensors = {key: _read_once(paths[key], file, stamp(paths[key])) for key, file in FILES.items()}
     return {split: (tensors[split, "images"], tensors[split, "labels"].long()) for split in ("train", "test")}
+
+
+@functools.lru_cache(maxsize=len(FILES))  # one copy of MNIST, 55 MB
+def _read_once(path: Path, file: IDXFile, as_it_is: Stamp) -> Tensor:
+    """`read_idx`, but for a file that this process has read and checked as it is: the jobs of a sweep follow one another."""
+    return read_idx(path, file)

@@ -56,7 +56,8 @@ def reproduce(directory: Path, into: Path) -> Comparison:
             f"{directory}: no finished run to repeat ({why}); name the folder with its config.yaml and verdict.json"
         )
     cfg = cast(DictConfig, OmegaConf.load(directory / "config.yaml"))
-    cfg.gate.on_miss, cfg.resume, cfg.pictures = "warn", False, "none"  # a miss is to be compared too
+    cfg.resume, cfg.ckpt_path, cfg.pictures = False, None, "none"
+    cfg.gate.on_miss = "warn"  # a miss is to be compared too
     repeated = run(cfg, into)
     return compare(directory, original.verdict, into, vars(repeated))
 

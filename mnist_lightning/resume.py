@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from mnist_lightning.environment import code_hash
 from mnist_lightning.runs import SET_ASIDE, UNFINISHED, Run, flatten, read_run
-from mnist_lightning.verdict import INTERRUPTED
+from mnist_lightning.verdict import ERROR, INTERRUPTED
 
 
 @dataclass
@@ -29,8 +29,8 @@ class Taken:
 def take_up(directory: Path, cfg: DictConfig) -> Taken:
     """Looks at a run's directory and makes it ready.
 
-    A finished run of this configuration and this code is kept; one that was interrupted or killed continues from `last.ckpt`
-    where that can be read; anything else there, a failed run too, is set aside.
+    A finished run of this configuration and this code is kept; one that was interrupted, killed or ended by an error (a full
+    disk, another process of the run that died) continues from `last.ckpt` where that can be read; anything else is set aside.
 
     Args:
         directory: May not exist yet.
@@ -43,7 +43,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     if same and run.finished:
         return Taken(finished=run)
     checkpoint = directory / "last.ckpt"
-    if same and run.status in (UNFINISHED, INTERRUPTED) and _readable(checkpoint):
+    if same and run.status in (UNFINISHED, INTERRUPTED, ERROR) and _readable(checkpoint):
         return Taken(checkpoint=checkpoint)
     _set_aside(directory)
     return Taken()

@@ -3,6 +3,7 @@
 Imports neither torch nor lightning.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,15 +12,21 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning.config import one_line
-from mnist_lightning.verdict import MISSED, PASSED
+from mnist_lightning.files import Stamp, stamp
+from mnist_lightning.verdict import ERROR, INTERRUPTED, MISSED, PASSED, Verdict
 
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
+_VERDICT = TypeAdapter(Verdict)
 # Where the data lies and what else no result depends on.
-IMMATERIAL = ("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss", "resume", "pictures")
+IMMATERIAL = (
+    *("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss"),
+    *("resume", "ckpt_path", "pictures"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,57 @@ def find_runs(directories: Iterable[Path]) -> list[Run]:
 
 
 def read_run(directory: Path) -> Run:
-    """One run by the `config.yaml` and `verdict.json` in its directory."""
+    """One run by the `config.yaml`, `verdict.json` and `metrics.csv` in its directory."""
+    # A sweep looks at all its runs after every job: a file is read again only where it has changed.
+    return _read(directory, *(stamp(directory / name) for name in ("config.yaml", "verdict.json", "metrics.csv")))
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(directory: Path, config_stamp: Stamp, verdict_stamp: Stamp, metrics_stamp: Stamp) -> Run:
     config: dict[str, Any] = {}
     verdict: dict[str, Any] = {}
     try:
         loaded = OmegaConf.load(directory / "config.yaml")
-        if not isinstance(loaded, DictConfig) or not loaded:
-            raise ValueError("config.yaml holds no configuration")
+        if not isinstance(loaded, DictConfig) or not isinstance(loaded.get("seed"), int):
+            raise ValueError("config.yaml holds no whole configuration")  # the seed stands below all groups
         config = flatten(loaded)
-        if not (directory / "verdict.json").exists():
+        if not verdict_stamp:
             return Run(directory, UNFINISHED, config, {}, "no verdict.json: still running, or killed")
-        verdict = json.loads((directory / "verdict.json").read_text("utf-8"))
-        status = str(verdict["status"])
-        why = "; ".join(map(str, verdict["reasons"]))
-    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        verdict = _read_verdict(directory / "verdict.json")
+        status, why = verdict["status"], "; ".join(verdict["reasons"])
+        if metrics_stamp and status in (PASSED, MISSED):
+            _check_metrics(directory / "metrics.csv", verdict["epochs"])
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         return Run(directory, UNREADABLE, config, {}, f"{type(error).__name__}: {one_line(error)}")
     return Run(directory, status, config, verdict, why)
+
+
+def _read_verdict(path: Path) -> dict[str, Any]:
+    """The fields of a `Verdict`.
+
+    Raises:
+        ValueError: A field is missing or no value for it; says which.
+    """
+    contents = path.read_bytes()
+    try:
+        verdict = _VERDICT.validate_json(contents, strict=True)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise ValueError(": ".join([path.name, *map(str, detail["loc"]), detail["msg"]])) from None
+    if verdict.status not in (PASSED, MISSED, ERROR, INTERRUPTED):
+        raise ValueError(f"{path.name}: status: {verdict.status!r} is none")
+    if verdict.params is None and verdict.status in (PASSED, MISSED):
+        raise ValueError(f"{path.name}: params: a run that was judged has counted them")
+    fields: dict[str, Any] = json.loads(contents)
+    return fields
+
+
+def _check_metrics(path: Path, epochs: int) -> None:
+    """Raises a ValueError for a table without a whole row for every epoch."""
+    contents = path.read_text("utf-8")
+    lines = contents.splitlines()
+    if len(lines) != 1 + epochs or len({line.count(",") for line in lines}) != 1 or not contents.endswith("\n"):
+        raise ValueError(f"{path.name}: not a whole row for each of {epochs} epochs")
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

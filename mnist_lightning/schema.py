@@ -144,4 +144,8 @@ class Config(_Closed):
     label_smoothing: Annotated[float, _number("a fraction, at least 0 and below 1", 0.1, ge=0, lt=1)]
     cuda_graph: Annotated[bool, _rule("true or false", False)]
     resume: Annotated[bool, _rule("true or false", True)]
-    pictures: Annotated[Literal["last", "every", "none"], _rule("last, every or none", "last")]
+    ckpt_path: Annotated[
+        Literal["last"] | None,
+        _rule("last, to go on as by resume=true with the same command's newest run or that in hydra.run.dir, or null", "last"),
+    ] = None
+    pictures: Annotated[Literal["last", "every", "none"], _rule("last, every or none", "last")] = "last"

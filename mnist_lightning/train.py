@@ -23,8 +23,12 @@ from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.memory import keep_freed
 from mnist_lightning.resume import Taken, take_up
+from mnist_lightning.runs import read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.torchrun import agree
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
+
+START, KEPT = "start", "kept"  # what the processes of a run agree on: a checkpoint, "" for none, or that nothing is left to do
 
 # True of this project and of no use to its users.
 SILENCED = (
@@ -53,17 +57,16 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     """
     check(cfg)
     quieten()
-    if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes: the first one has made the directory ready
-        checkpoint = output_dir / "last.ckpt"
-        gate = make_gate(cfg)
-        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, checkpoint if cfg.resume and checkpoint.exists() else None)
-        return gate.verdict(cfg.seed)
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes
+        return _follow(cfg, output_dir)
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
+        agree(START, KEPT)
         print(f"KEPT  {output_dir}: finished already, by the same configuration and code", flush=True)
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
+    agree(START, str(taken.checkpoint or ""))
     gate = make_gate(cfg)
     stopped, why = None, ""
     try:
@@ -84,6 +87,19 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         record(verdict, cfg, output_dir)
         if stopped != ERROR:
             print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
+    return verdict
+
+
+def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
+    """The run in a process that is not its first, which has made the directory ready and writes the verdict."""
+    checkpoint = output_dir / "last.ckpt"
+    start = agree(START, str(checkpoint) if cfg.resume and checkpoint.exists() else "")
+    if start == KEPT:
+        return Verdict(**read_run(output_dir).verdict)
+    gate = make_gate(cfg)
+    _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, Path(start) if start else None)
+    verdict = gate.verdict(cfg.seed)
+    verdict.exit_status = OK
     return verdict
 
 

@@ -5,6 +5,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 # Two-sided 95 % of a normal distribution.
 Z95 = 1.959963984540054
 
@@ -31,6 +33,8 @@ def percent(fraction: float | None) -> str:
 @dataclass
 class Verdict:
     """Everything a run is judged by; `verdict.json` holds these fields. Accuracies are fractions in [0, 1]."""
+
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # for those who read it back: a measured figure is a number
 
     status: str
     """"passed", "missed", "error" (crashed) or "interrupted"; the last two judge nothing."""

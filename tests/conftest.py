@@ -8,8 +8,9 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from mnist_lightning import digits, mnist
 from mnist_lightning.__main__ import main
 from mnist_lightning.config import compose_config, register_resolvers
 from mnist_lightning.train import run
+from mnist_lightning.verdict import Verdict
 
 register_resolvers()
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
@@ -99,6 +101,15 @@ def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) ->
 def finish(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Finished:
     out, err = process.communicate(timeout=timeout_s)
     return Finished(process.returncode, out, err)
+
+
+def wait_for(process: "subprocess.Popen[str]", folder: Path, name: str) -> None:
+    """Waits until the process has written a file of that name below the folder."""
+    deadline = time.monotonic() + 150
+    while not list(folder.rglob(name)):
+        assert process.poll() is None, f"it ended without {name}: {process.communicate()}"
+        assert time.monotonic() < deadline, f"no {name} appeared"
+        time.sleep(0.05)
 
 
 def only_run(root: Path) -> Path:
@@ -188,9 +199,32 @@ def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
     folder.mkdir(parents=True)
     cfg = compose_config(*overrides)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
-    how = {"status": "passed", "reasons": [], "seed": cfg.seed, "epoch_split": "test", "epochs": 15, "seconds": 100.0}
-    measured = {"params": 7496, "accuracy": 0.994, "best_accuracy": 0.995, "last_accuracy": 0.994}
-    versions = {"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"}
-    record = how | measured | {"device": "a processor", "versions": versions} | verdict
-    (folder / "verdict.json").write_text(json.dumps(record), "utf-8")
+    record = Verdict(
+        status="passed",
+        passed=True,
+        reasons=[],
+        rule="last",
+        accuracy=0.994,
+        best_accuracy=0.995,
+        best_epoch=12,
+        last_accuracy=0.994,
+        epoch_split="test",
+        interval_95=(0.992, 0.996),
+        test_images=10_000,
+        selected_on_test=False,
+        accuracy_judged=True,
+        params=7496,
+        max_params=8000,
+        min_accuracy=0.994,
+        within_epochs=15,
+        on_miss="fail",
+        model="net3",
+        seed=cfg.seed,
+        dataset="MNIST",
+        epochs=15,
+        seconds=100.0,
+        device="a processor",
+        versions={"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"},
+    )
+    (folder / "verdict.json").write_text(json.dumps(asdict(record) | verdict), "utf-8")
     return folder

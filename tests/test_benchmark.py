@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lightning import benchmark, contestants
+from mnist_lightning import benchmark, benchmark_sweeps, contestants
+from mnist_lightning.benchmark_sweeps import Side
 from mnist_lightning.config import build, compose_config
 from mnist_lightning.models import Net1, Net3
 from mnist_lightning.models.dropout import Dropout
-from tests.conftest import finish, spawn
+from tests.conftest import TINY, finish, spawn
 
 
 @pytest.mark.slow
@@ -57,7 +58,36 @@ def test_per_image_transforms_are_the_published_ones() -> None:
     assert first.max() <= (1 - 0.1307) / 0.3081 + 1e-6
 
 
-@pytest.mark.parametrize("bad", ["rounds=0", "steps=x", "model=net9"])
+def test_sweeps_are_timed_with_what_their_jobs_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_sweeps, "THROUGHPUT", (Side("joblib", 2, 1),))
+    monkeypatch.setattr(benchmark_sweeps, "OVERHEAD", (Side("basic", 1, 1),))
+    monkeypatch.setattr(benchmark_sweeps, "NUM_JOBS", 2)
+    report = benchmark_sweeps.measure_sweeps(TINY, rounds=1, jobs=1)
+    assert (len(report["throughput"][0]), report["sizes"]) == (1, [1])
+    [[[(wall, trained)]]] = report["overhead"]
+    assert 0 < trained < wall
+    assert "| joblib | 2 | 1 |" in benchmark_sweeps.sweeps_text(report)
+
+
+def test_a_sweep_that_fails_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match=r"0 of 1 jobs finished\n(.|\n)*optimizer.lr=-1: optimizer.lr must be"):
+        benchmark_sweeps.sweep_seconds(Side("basic", 1, 1), ["optimizer.lr=-1"], 1)
+
+
+def test_the_tables_of_sweeps_are_medians() -> None:
+    """Of figures that can be worked out by hand."""
+    overhead = [[[(5.0, 1.0)], [(9.0, 3.0)]], [[(6.0, 1.0)], [(6.0, 3.0)]]]
+    report = {"rounds": 3, "throughput": [[80, 100, 90], [40, 60, 30], [45, 50, 45]], "sizes": [1, 2], "overhead": overhead}
+    lines = benchmark_sweeps.sweeps_text(report).splitlines()
+    assert lines[4:7] == [
+        "| one after another | 1 | 2 | 90.0 | 80.0–100.0 | 1.00 |",
+        "| joblib | 2 | 1 | 40.0 | 30.0–60.0 | 2.00 |",
+        "| joblib | 4 | 1 | 45.0 | 45.0–50.0 | 2.00 |",
+    ]
+    assert lines[-2:] == ["| 1 | 5.0 | 4.00 | 6.0 | 5.00 |", "| 2 | 9.0 | 3.00 | 6.0 | 4.50 |"]
+
+
+@pytest.mark.parametrize("bad", ["rounds=0", "steps=x", "jobs=0", "table=nosuch", "model=net9"])
 def test_bad_input_is_one_line_status_2(tmp_path: Path, bad: str) -> None:
     done = finish(spawn(bad, cwd=tmp_path, module="mnist_lightning.benchmark"))
     assert (done.status, done.out) == (2, "")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from mnist_lightning.data import IndexBatches, InMemoryImages
-from tests.conftest import finish, spawn
+from tests.conftest import finish, read_verdict, spawn, wait_for
 
 RUN = ("data=synthetic", "data.train_images=640", "data.test_images=203", "trainer.max_epochs=2", "gate.on_miss=warn")
+TORCHRUN = ("--standalone", "--nproc_per_node=2", "-m", "mnist_lightning")
 
 
 @pytest.mark.slow
@@ -42,6 +45,34 @@ def test_it_ends_with_the_gates_status(tmp_path: Path) -> None:
     done = finish(spawn(*RUN[:-1], "gate.max_params=100", "trainer=ddp", "trainer.accelerator=cpu", cwd=tmp_path))
     assert done.status == 3
     assert done.out.count("MISSED") == 1
+
+
+@pytest.mark.slow
+def test_torchrun_goes_on_after_one_of_its_processes_was_killed(tmp_path: Path) -> None:
+    """All agree on one directory, which has the time of day in its name, and on the checkpoint to go on from."""
+    command = (*TORCHRUN, *RUN, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=20", "gate.within_epochs=20")
+    process = spawn(*command, cwd=tmp_path, module="torch.distributed.run")
+    wait_for(process, tmp_path, "last.ckpt")
+    *_, last = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("utf-8").split()
+    os.kill(int(last), signal.SIGKILL)
+    assert finish(process).status == 1
+    done = finish(spawn(*command, "ckpt_path=last", cwd=tmp_path, module="torch.distributed.run"))
+    assert done.status == 0, done.err
+    assert "epoch  1/20" not in done.out
+    assert done.out.count("epoch 20/20") == done.out.count("PASSED") == 1
+    [directory] = {path.parent for path in tmp_path.rglob("run.log")}
+    assert read_verdict(directory)["epochs"] == 20
+    assert not list(tmp_path.rglob("set-aside-*"))
+
+
+@pytest.mark.slow
+def test_torchrun_needs_as_many_devices_as_processes(tmp_path: Path) -> None:
+    done = finish(spawn(*TORCHRUN, *RUN, cwd=tmp_path, module="torch.distributed.run"))
+    assert [line for line in done.err.splitlines() if line.startswith("error: ")] == [
+        "error: trainer.devices=1: torchrun has started 2 processes for one run, which would use 1; "
+        "give trainer=ddp trainer.devices=2"
+    ]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_no_job_of_a_sweep(tmp_path: Path) -> None:

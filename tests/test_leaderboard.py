@@ -1,7 +1,9 @@
 """Runs put together: what varied, seeds averaged, failures named, in figures worked out by hand."""
 
 import csv
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from mnist_lightning import leaderboard
 from mnist_lightning.config import ConfigError
 from mnist_lightning.leaderboard import entries_of, resolve_keys, rows_of, seeds_verdict, short_names, varied_keys
 from mnist_lightning.runs import find_runs
-from tests.conftest import finish, leave_run, spawn
+from tests.conftest import finish, leave_run, read_verdict, spawn
 
 
 @pytest.fixture
@@ -144,6 +146,93 @@ def test_runs_without_a_figure_come_last(tmp_path: Path) -> None:
     assert [entry.label["lr"] for entry in entries] == ["0.1", "0.015"]
     assert math.isnan(entries[1].value("accuracy"))
     assert rows_of(entries)[1]["test acc %"] == ""
+
+
+WHOLE_TABLE = "epoch,step,test/acc\r\n1,10,0.5\r\n2,20,0.6\r\n"
+DAMAGES: dict[str, tuple[str, bytes, str]] = {
+    "verdict cut off": ("verdict.json", b'{"status": "passed", "passed": tr', "verdict.json: Invalid JSON: "),
+    "verdict empty": ("verdict.json", b"", "verdict.json: Invalid JSON: "),
+    "verdict of binary garbage": ("verdict.json", b"\x00\xff\xfe\x80", "verdict.json: Invalid JSON: "),
+    "verdict a list": ("verdict.json", b"[1, 2]", "verdict.json: Input should be "),
+    "verdict a string": ("verdict.json", b'"passed"', "verdict.json: Input should be "),
+    "verdict of nothing": ("verdict.json", b"{}", "verdict.json: status: "),
+    "config cut off": ("config.yaml", b"model:\n  _target_: mnist_lightning.models.Net3\n  drop", "ScannerError: "),
+    "config cut off after a line": ("config.yaml", b"model:\n  dropout: 0.1\n", "config.yaml holds no whole configuration"),
+    "config empty": ("config.yaml", b"", "config.yaml holds no whole configuration"),
+    "config of binary garbage": ("config.yaml", b"\x00\xff\xfe\x80", "Error: "),
+    "config a list": ("config.yaml", b"- 1\n- 2\n", "config.yaml holds no whole configuration"),
+    "config with a list for its seed": ("config.yaml", b"seed: [0, 1]\n", "config.yaml holds no whole configuration"),
+    "metrics cut off": ("metrics.csv", WHOLE_TABLE[:-9].encode(), "metrics.csv: not a whole row for each of 2 epochs"),
+    "metrics cut off in a figure": ("metrics.csv", WHOLE_TABLE[:-3].encode(), "metrics.csv: not a whole row"),
+    "metrics without an epoch": ("metrics.csv", WHOLE_TABLE[:-10].encode(), "metrics.csv: not a whole row"),
+    "metrics empty": ("metrics.csv", b"", "metrics.csv: not a whole row"),
+    "metrics of binary garbage": ("metrics.csv", b"\x00\xff\xfe\x80", "UnicodeDecodeError: "),
+}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = leave_run(tmp_path_factory.mktemp("runs") / "good", epochs=2)
+    (run / "metrics.csv").write_bytes(WHOLE_TABLE.encode())
+    return run
+
+
+def damaged_is_named_not_counted_and_left(good: Path, run: Path, file: str, contents: bytes, why: str) -> None:
+    """Beside a good run."""
+    for folder in (run.parent / "good", run):
+        shutil.copytree(good, folder)
+    (run / file).write_bytes(contents)
+    runs = find_runs([run.parent])
+    assert [Path(failure["run"]).name for failure in leaderboard.failures_of(runs)] == ["damaged"]
+    assert why in leaderboard.failures_of(runs)[0]["why"]
+    report = leaderboard.write(run.parent, runs)
+    assert "damaged" in report
+    assert sum(len(entry.finished) for entry in entries_of(runs, [])) == 1
+    assert (run / file).read_bytes() == contents
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_and_its_run_not_counted(tmp_path: Path, good: Path, damage: str) -> None:
+    damaged_is_named_not_counted_and_left(good, tmp_path / "damaged", *DAMAGES[damage])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("accuracy", "0.99"),
+        ("accuracy", [0.99]),
+        ("accuracy", math.nan),
+        ("best_accuracy", {"epoch": 1}),
+        ("seconds", None),
+        ("params", "7496"),
+        ("params", None),
+        ("epochs", 1.5),
+        ("seed", True),
+        ("reasons", "none"),
+        ("epoch_split", 5),
+        ("status", ["passed"]),
+        ("status", "won"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_and_its_run_not_counted(tmp_path: Path, good: Path, field: str, value: Any) -> None:
+    contents = json.dumps(read_verdict(good) | {field: value}).encode()
+    damaged_is_named_not_counted_and_left(good, tmp_path / "damaged", "verdict.json", contents, f"verdict.json: {field}: ")
+
+
+def test_a_run_is_read_again_only_where_it_has_changed(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep looks at all its runs after every job."""
+    before = find_runs([sweep])
+    read: list[Path] = []
+
+    def record(path: Path) -> dict[str, Any]:
+        read.append(path)
+        return read_verdict(path.parent)
+
+    monkeypatch.setattr("mnist_lightning.runs._read_verdict", record)
+    assert find_runs([sweep]) == before
+    (sweep / "b1" / "verdict.json").write_text(json.dumps(read_verdict(sweep / "b1") | {"status": "missed"}), "utf-8")
+    assert [run.status for run in find_runs([sweep]) if run.directory.name == "b1"] == ["missed"]
+    assert read == [sweep / "b1" / "verdict.json"]
 
 
 @pytest.mark.slow

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from mnist_lightning import launch
 from mnist_lightning.config import ConfigError
+from mnist_lightning.explain import explain
 from tests.conftest import TINY, Finished, finish, only_run, read_verdict, spawn
 
 Cli = Callable[..., Finished]
@@ -111,15 +113,18 @@ def test_a_named_run_directory_is_honoured_and_never_reused(cli: Cli, tmp_path: 
 
 BAD = {
     "model=net9": "model=net9: there is no such choice; model must be one of net1, net2, net3, shared, two_pool",
-    "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of exp1, exp2, exp3",
-    "optimizer=null": "optimizer=null: there is no such choice; optimizer must be one of adamw, sgd",
-    "modell=net3": "modell=net3: there is no key modell; there are augmentation, cuda_graph, data, experiment, gate, "
-    "label_smoothing, model, optimizer, pictures, resume, scheduler, seed, sweep, trainer (did you mean model?)",
+    "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of exp1, exp2, exp3, fast, "
+    "net3_best, tiny",
+    "optimizer=null": "optimizer=null: there is no such choice; optimizer must be one of adamw, muon, sgd",
+    "modell=net3": "modell=net3: there is no key modell; there are augmentation, ckpt_path, cuda_graph, data, experiment, "
+    "gate, label_smoothing, model, optimizer, pictures, resume, scheduler, seed, sweep, trainer (did you mean model?)",
     "optimizer.learning_rate=0.1": "optimizer.learning_rate=0.1: there is no key optimizer.learning_rate; optimizer has lr, "
     "momentum, nesterov, weight_decay (did you mean optimizer.lr?)",
     "trainer.max_epochs=0": "trainer.max_epochs=0: trainer.max_epochs must be an integer of at least 1; "
     "try trainer.max_epochs=15",
     "optimizer.lr=nan": "optimizer.lr=nan: optimizer.lr must be a finite number above 0; try optimizer.lr=0.015",
+    "ckpt_path=runs/last.ckpt": "ckpt_path=runs/last.ckpt: ckpt_path must be last, to go on as by resume=true with the same "
+    "command's newest run or that in hydra.run.dir, or null; try ckpt_path=last",
     "gate.min_accuracy=99.4": "gate.min_accuracy=99.4: gate.min_accuracy must be a fraction above 0 and at most 1 "
     "(99.4 % is 0.994); try gate.min_accuracy=0.994",
     "optimizer.lr=[": "optimizer.lr=[: cannot be read as key=value (",
@@ -168,6 +173,20 @@ def test_a_damaged_file_is_status_1_and_stays(cli: Cli, miniature: Path) -> None
     line = one_error(cli(f"data.root={miniature}"), 1)
     assert line.startswith(f"MNISTFileError: {path}: expected a whole gzip file, found 100 bytes that do not unpack")
     assert path.stat().st_size == 100
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra() -> None:
+    error = MissingConfigException("", missing_cfg_file="hydra/launcher/ray", options=["basic"])
+    assert explain(error, []) == (
+        "hydra/launcher=ray: there is no such choice; hydra/launcher must be one of basic; "
+        "ray comes with pip install 'mnist-lightning[ray]'"
+    )
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="this machine has Slurm")
+def test_a_launcher_that_fails_is_status_1(cli: Cli) -> None:
+    line = one_error(cli(*TINY, "--multirun", "seed=0,1", "hydra/launcher=submitit_slurm"), 1)
+    assert line.startswith('hydra/launcher=submitit_slurm: the launcher has failed: RuntimeError: Could not detect "srun"')
 
 
 # --- sweeps -------------------------------------------------------------------------------------------------------------

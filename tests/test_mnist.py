@@ -95,6 +95,25 @@ def test_extracted_and_gzipped_files_read_alike(miniature: Path) -> None:
     assert torch.equal(after["train"][0], digits.draw(200, seed=200)[0])
 
 
+def test_a_second_run_of_a_process_reads_no_file_again_unless_it_has_changed(
+    miniature: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = mnist.read_idx
+    monkeypatch.setattr(mnist, "read_idx", lambda path, file: read.append(path.name) or original(path, file))
+    mnist.load(str(miniature), [], [])
+    first = mnist.load(str(miniature), [], [])
+    assert len(read) == 4
+    path = folder_of(miniature) / f"{mnist.FILES['test', 'images'].name}.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1))
+    assert torch.equal(mnist.load(str(miniature), [], [])["test"][0], first["test"][0])
+    assert read[4:] == [path.name]
+    path.write_bytes(path.read_bytes()[:-50])
+    for _ in range(2):  # a refusal is not remembered as a reading
+        with pytest.raises(MNISTFileError, match="expected a whole gzip file"):
+            mnist.load(str(miniature), [], [])
+
+
 def test_another_compression_of_the_same_contents_is_as_good(miniature: Path) -> None:
     for path in folder_of(miniature).glob("*.gz"):
         path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=7))

@@ -13,8 +13,9 @@ from mnist_lightning.models import Net1, Net2, Net3, count_parameters
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text("utf-8")
+SCALE = (CHECKOUT / "docs" / "scale.md").read_text("utf-8").replace("\\\n", "").replace("$seed", "0")
 COMMANDS = sorted(
-    {line.split("  #")[0].strip() for line in re.findall(r"^.*python -m mnist_lightning .*$", README, re.MULTILINE)}
+    {line.split("  #")[0].strip() for line in re.findall(r"^.*-m mnist_lightning .*$", README + SCALE, re.MULTILINE)}
 )
 
 
@@ -25,7 +26,7 @@ def test_the_readme_has_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_composes(command: str) -> None:
     words = shlex.split(command.strip("`| "))
-    overrides = [word for word in words[words.index("mnist_lightning") + 1 :] if "=" in word]
+    overrides = [word for word in words[words.index("mnist_lightning") + 1 :] if "=" in word and "hydra" not in word]
     first_values = [re.sub(r"=([^,\[]+),.*", r"=\1", override) for override in overrides]  # of a sweep
     check(compose_config(*first_values))
 
@@ -45,7 +46,16 @@ def test_make_train_runs_the_command_of_the_readme() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_explains_the_targets() -> None:
     text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == ["help", "venv", "train", "test", "bench", "lint", "clean"]
+    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == [
+        "help",
+        "venv",
+        "train",
+        "test",
+        "ray",
+        "bench",
+        "lint",
+        "clean",
+    ]
 
 
 @pytest.mark.skipif(not (CHECKOUT / ".venv" / ".ready").exists(), reason="the tests do not run from the project's own .venv")

@@ -14,10 +14,10 @@ import torch
 from omegaconf import OmegaConf
 
 from mnist_lightning import train
-from mnist_lightning.config import compose_config
+from mnist_lightning.config import ConfigError, check, compose_config
 from mnist_lightning.resume import take_up
 from mnist_lightning.train import run
-from tests.conftest import TINY, finish, read_verdict, spawn
+from tests.conftest import TINY, finish, read_verdict, spawn, wait_for
 
 FOUR = (*TINY, "trainer.max_epochs=4", "trainer.accelerator=cpu", "model.dropout=0.1", "gate.on_miss=warn")
 
@@ -118,7 +118,7 @@ def test_a_missed_run_is_kept_with_its_status(tmp_path: Path) -> None:
     assert run(compose_config(*strict, "resume=true"), tmp_path).exit_status == 3
 
 
-@pytest.mark.parametrize("damage", ["config", "code", "error", "half a verdict", "half a checkpoint", "half a configuration"])
+@pytest.mark.parametrize("damage", ["config", "code", "half a verdict", "half a checkpoint", "half a configuration"])
 def test_anything_else_is_set_aside_and_started_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     run_until(monkeypatch, tmp_path, 2)
     if damage == "config":
@@ -127,8 +127,6 @@ def test_anything_else_is_set_aside_and_started_over(tmp_path: Path, monkeypatch
         OmegaConf.save(config, tmp_path / "config.yaml")
     elif damage == "code":
         monkeypatch.setattr("mnist_lightning.resume.code_hash", lambda: "another")
-    elif damage == "error":
-        (tmp_path / "verdict.json").write_text('{"status": "error", "reasons": ["ValueError"]}', "utf-8")
     elif damage == "half a verdict":
         (tmp_path / "verdict.json").write_text('{"status": "pas', "utf-8")
     else:
@@ -141,6 +139,26 @@ def test_anything_else_is_set_aside_and_started_over(tmp_path: Path, monkeypatch
     assert {path.name: path.read_bytes() for path in (tmp_path / "set-aside-1").iterdir()} == before
 
 
+def test_a_run_that_ended_by_an_error_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose disk was full, or of whose processes another was killed."""
+    original = train.LitClassifier.training_step
+
+    def failing_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 2:
+            raise OSError("no space left on device")
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.LitClassifier, "training_step", failing_step)
+        with pytest.raises(OSError, match="no space left"):
+            run(compose_config(*FOUR), tmp_path)
+    assert read_verdict(tmp_path)["status"] == "error"
+    read: list[int] = []
+    monkeypatch.setattr(train.LitClassifier, "on_train_epoch_start", lambda self: read.append(self.current_epoch))
+    assert run(compose_config(*FOUR, "resume=true"), tmp_path).epochs == 4
+    assert read == [2, 3]
+
+
 def test_a_second_set_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / "config.yaml").write_text("broken: [", "utf-8")
@@ -151,9 +169,15 @@ def test_a_second_set_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
 # --- the command line ---------------------------------------------------------------------------------------------------
 
 
+def test_ckpt_path_last_is_resume_in_lightnings_word() -> None:
+    assert (compose_config().resume, compose_config("ckpt_path=last").resume) == (False, True)
+    with pytest.raises(ConfigError, match=r"resume=false: contradicts ckpt_path=last, .*; leave one of them out"):
+        check(compose_config("ckpt_path=last", "resume=false"))
+
+
 def test_the_same_command_finds_its_run(tmp_path: Path) -> None:
     process = spawn(*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60", cwd=tmp_path)
-    wait_for(tmp_path, "last.ckpt")
+    wait_for(process, tmp_path, "last.ckpt")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()  # also closes its pipes
     done = finish(spawn(*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60", "resume=true", cwd=tmp_path))
@@ -161,13 +185,6 @@ def test_the_same_command_finds_its_run(tmp_path: Path) -> None:
     [directory] = {path.parent for path in tmp_path.rglob("config.yaml")}
     assert read_verdict(directory)["epochs"] == 60
     assert "epoch  1/60" not in done.out
-
-
-def wait_for(folder: Path, name: str) -> None:
-    deadline = time.monotonic() + 60
-    while not list(folder.rglob(name)):
-        assert time.monotonic() < deadline, f"no {name} appeared"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

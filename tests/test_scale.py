@@ -1,0 +1,122 @@
+"""Sweeps on clusters, both of this machine: Slurm by stand-ins for its commands, Ray with two workers."""
+
+import csv
+import importlib.util
+import os
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, finish, read_verdict, spawn, wait_for
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "scale.md").read_text("utf-8")
+SWEEP = (*TINY, "trainer.max_epochs=10", "gate.on_miss=warn", "--multirun", "seed=0,1")
+
+
+def process_of(run: Path) -> int:
+    """The process that writes a run's events, which are named after it."""
+    newest = max(run.glob("events.*"), key=lambda path: path.stat().st_mtime_ns)
+    return int(newest.name.split(".")[-2])
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "leaderboard.csv").open(encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+# --- Slurm --------------------------------------------------------------------------------------------------------------
+
+SLURM = {
+    # Keeps the script, and starts it as the two tasks of an array.
+    "sbatch": """cp "$1" "$SCRIPT"; echo Submitted batch job 4711
+        for task in 0 1; do
+            SLURM_JOB_ID=$((4711 + task)) SLURM_ARRAY_JOB_ID=4711 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_NAME=mnist_lightning \\
+            SLURM_NTASKS=1 SLURM_NTASKS_PER_NODE=1 SLURM_JOB_NUM_NODES=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 \\
+            sh "$1" > /dev/null 2>&1 &
+        done""",
+    "srun": """while [ "${1#--}" != "$1" ]; do [ "$1" = --unbuffered ] || shift; shift; done; exec "$@" """,
+    "scontrol": """(sleep 2; sh "$SCRIPT") > /dev/null 2>&1 &""",  # requeue
+    "sacct": """echo 'JobID|State|NodeList'""",
+}
+
+
+@pytest.mark.slow
+def test_slurm_gets_the_script_of_the_docs_and_a_preempted_job_goes_on(tmp_path: Path) -> None:
+    for name, lines in SLURM.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{lines}\n", "utf-8")
+        path.chmod(0o755)
+    [command] = re.findall(r"^python -m mnist_lightning (.*submitit_slurm(?:.*\\\n)*.*)", PAGE, re.MULTILINE)
+    options = [word for word in shlex.split(command) if word.startswith(("hydra", "resume"))]
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "SCRIPT": str(tmp_path / "sent"),
+        "OMP_NUM_THREADS": "",
+        "OMP_WAIT_POLICY": "passive",
+    }
+    sweep = tmp_path / "sweep"
+    process = spawn(*SWEEP, *options, f"hydra.sweep.dir={sweep}", cwd=tmp_path, **environment)
+    wait_for(process, sweep, "last.ckpt")
+    preempted = next(sweep.rglob("last.ckpt")).parent
+    os.kill(process_of(preempted), signal.SIGUSR2)
+    done = finish(process)
+    assert done.status == 0, done.err
+    assert "2 of 2 jobs finished" in done.out
+    verdicts = [read_verdict(path.parent) for path in sweep.rglob("verdict.json")]
+    assert [(verdict["epochs"], verdict["device"].rpartition(", ")[2]) for verdict in verdicts] == [(10, "2 threads")] * 2
+    assert len(list(preempted.glob("events.*"))) == 2  # begun, and gone on with
+    assert not list(sweep.rglob("set-aside-*"))
+
+    def comparable(script: str) -> list[str]:
+        return re.sub(r"array=\S+", "array=…", script).strip().splitlines()
+
+    sent = (
+        (tmp_path / "sent").read_text("utf-8").replace(str(sweep), "SWEEP_DIR").replace(shlex.quote(sys.executable), "python")
+    )
+    [documented] = re.findall(r"^```bash\n(#!/bin/bash\n.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+    assert comparable(sent) == comparable(documented)
+
+
+# --- Ray ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make ray")
+def test_a_sweep_on_ray_goes_on_after_a_worker_was_killed(tmp_path: Path) -> None:
+    """It ends with the table of a sweep that nothing happened to, and runs nothing twice that had finished."""
+    four = (*SWEEP, "optimizer.lr=0.01,0.05")
+    unbroken = spawn(*four, "hydra.sweep.dir=unbroken", cwd=tmp_path)
+    assert finish(unbroken).status == 0
+    two_workers = (
+        "hydra/launcher=ray",
+        "+hydra.launcher.ray.init.num_cpus=2",
+        "+hydra.launcher.ray.init.include_dashboard=false",
+    )
+    environment = {"OMP_NUM_THREADS": "", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    # For a busy machine: by default workers have a niceness of 15, and 30 s to start.
+    environment |= {"RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "120"}
+
+    broken = tmp_path / "broken"
+    process = spawn(*four, *two_workers, "hydra.sweep.dir=broken", cwd=tmp_path, **environment)
+    wait_for(process, broken, "last.ckpt")
+    killed = next(broken.rglob("last.ckpt")).parent
+    os.kill(process_of(killed), signal.SIGKILL)
+    done = finish(process)
+    assert done.status == 1
+    assert "3 of 4 jobs finished" in done.out
+    assert "the directory holds a run already" in done.err  # Ray starts a lost job again
+    finished = {path: path.stat().st_mtime_ns for path in broken.rglob("verdict.json")}
+    assert killed / "verdict.json" not in finished
+    assert all(read_verdict(path.parent)["device"].endswith(", 1 thread") for path in finished)
+
+    done = finish(spawn(*four, *two_workers, "hydra.sweep.dir=broken", "resume=true", cwd=tmp_path, **environment))
+    assert done.status == 0, done.err
+    assert "4 of 4 jobs finished" in done.out
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert not list(broken.rglob("set-aside-*"))
+    assert table(broken) == table(tmp_path / "unbroken")

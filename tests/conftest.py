@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lightning as L
@@ -22,6 +23,7 @@ from torch import Tensor
 from mnist_lightning import digits, mnist
 from mnist_lightning.__main__ import main
 from mnist_lightning.config import compose_config, register_resolvers
+from mnist_lightning.train import run
 
 register_resolvers()
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
@@ -147,6 +149,38 @@ def real_mnist() -> Iterator[Sequence[str]]:
             yield [f"data.root={folder}"]
             return
     pytest.skip(f"real MNIST is in none of {', '.join(map(str, folders))}; set MNIST_ROOT to the folder that holds it")
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that has learned the project's own digits; tests only read it."""
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    overrides = (
+        "data.train_images=2000",
+        "trainer.max_epochs=4",
+        "model=two_pool",
+        "model.activation=relu",
+        "optimizer.lr=0.03",
+    )
+    run(compose_config(*TINY, "data.test_images=200", *overrides), directory)
+    return directory
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Runs a module's `main` in this process, as `python -m MODULE ARGS` does."""
+
+    def call_main(module: ModuleType, *args: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, args)])
+        capfd.readouterr()
+        status = 0
+        try:
+            module.main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Finished(status, *capfd.readouterr())
+
+    return call_main
 
 
 def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:

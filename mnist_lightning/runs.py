@@ -3,7 +3,9 @@
 Imports neither torch nor lightning.
 """
 
+import csv
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,19 @@ def read_run(directory: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
         return Run(directory, UNREADABLE, config, {}, f"{type(error).__name__}: {one_line(error)}")
     return Run(directory, status, config, verdict, why)
+
+
+def read_epochs(directory: Path) -> list[dict[str, float]]:
+    """The rows of a run's metrics.csv; not a number where nothing was measured.
+
+    Raises:
+        OSError, ValueError: There is no such file, or it is damaged.
+    """
+    with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("metrics.csv: a row is cut off")
+    return [{name: float(value) if value else math.nan for name, value in row.items()} for row in rows]
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

@@ -40,22 +40,23 @@ class Group:
         ]
 
 
-def draw(groups: Sequence[Group], target: float, summarised: bool) -> Figure:
+def draw(groups: Sequence[Group], target: float | None, summarised: bool) -> Figure:
     """The figure.
 
     Args:
-        target: Test accuracy to reach, a fraction.
+        target: Test accuracy to reach, a fraction; None draws none.
         summarised: A line per group, the mean of its runs, in a band from the lowest to the highest; else a line per run.
     """
     return _draw(groups, target, summarised)[0]
 
 
-def animate(groups: Sequence[Group], target: float, summarised: bool, path: Path) -> None:
+def animate(groups: Sequence[Group], target: float | None, summarised: bool, path: Path) -> None:
     """Writes the animation as a GIF: curves that grow by an epoch a frame, and the test accuracies beside the labels."""
     figure, lines = _draw(groups, target, summarised, bands=False, dpi=75)
     legend = figure.legends[0]
     whole = [(line, np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in lines]
     num_epochs = max(len(epochs) for group in groups for epochs in group.runs)
+    title = figure.suptitle("epoch", fontsize=11)
     figure.draw_without_rendering()  # lays it out, once for all frames
     figure.set_layout_engine("none")
     writer = PillowWriter(fps=round(1 / STILL))
@@ -66,18 +67,17 @@ def animate(groups: Sequence[Group], target: float, summarised: bool, path: Path
             for text, group in zip(legend.get_texts(), groups, strict=True):
                 reached = [values[min(epoch, len(values)) - 1] for values in group.values(PANELS[3]) if values]
                 text.set_text(f"{_drawable(group.label)}: {statistics.mean(reached):.2f} %")
-            figure.suptitle(f"epoch {epoch} of {num_epochs}", fontsize=11)
+            title.set_text(f"epoch {epoch} of {num_epochs}")
             seconds = SECONDS_AT_END if epoch == num_epochs else SECONDS_PER_EPOCH
             for _ in range(round(seconds / STILL)):  # equal frames are stored once
                 writer.grab_frame()
 
 
 def _draw(
-    groups: Sequence[Group], target: float, summarised: bool, bands: bool = True, dpi: int = 110
+    groups: Sequence[Group], target: float | None, summarised: bool, bands: bool = True, dpi: int = 110
 ) -> tuple[Figure, list[Line2D]]:
     """The figure and the lines that grow in the animation."""
     figure = Figure(figsize=(9.6, 6.4), dpi=dpi, layout="constrained")
-    figure.suptitle(" ", fontsize=11)
     lines: list[Line2D] = []
     handles = [Line2D([], [], **_style(i)) for i in range(len(groups))]
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
@@ -101,7 +101,7 @@ def _draw(
             else:
                 for run in values:
                     lines += axes.plot(range(1, len(run) + 1), run, **_style(i))
-        if panel.startswith("test accuracy"):
+        if panel == PANELS[3] and target is not None:
             axes.axhline(100 * target, color=TARGET_COLOR, linewidth=1.2, linestyle=":")
             later.append(100 * target)
         low, high = min(later, default=0.0), max(later, default=1.0)

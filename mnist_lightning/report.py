@@ -6,6 +6,7 @@ told by configuration.
 """
 
 import argparse
+import copy
 import itertools
 import math
 import statistics
@@ -124,7 +125,7 @@ def make_report(runs: Sequence[Run], trust: bool = False) -> Report:
     comparisons, comparison_notes = _comparisons(configurations)
     names = [one.name for one in configurations]
     return Report(
-        title=f"Study report: {', '.join(names) if len(names) <= MAX_PAIRED else f'{len(names)} configurations'}",
+        title=f"Study report: {'; '.join(names) if len(names) <= MAX_PAIRED else f'{len(names)} configurations'}",
         introduction=_introduction(ordered, others),
         experiments=_experiments(configurations),
         notes=_notes(configurations),
@@ -148,7 +149,7 @@ def _introduction(results: Sequence[Result], others: Sequence[Run]) -> str:
     datasets = ", ".join(sorted({result.verdict.dataset for result in results}))
     text = f"{_count(len(results), 'finished run')} on {datasets}: {passed} passed the gate, {len(results) - passed} missed it."
     if others:
-        text += f" {_count(len(others), 'run')} more {'is' if len(others) == 1 else 'are'} no result and told at the end."
+        text += f" {_count(len(others), 'run')} ended without a result: see the end of this page."
     return text
 
 
@@ -239,8 +240,9 @@ def _curves(configurations: Sequence[Configuration], told_singly: bool) -> tuple
     ]
     if not groups:
         return "", []
-    target = drawn[0].results[0].verdict.min_accuracy
-    caption = f"The dotted line is the target, {percent(target)}. "
+    first = drawn[0].results[0].verdict
+    target = first.min_accuracy if first.accuracy_judged else None
+    caption = "" if target is None else f"The dotted line is the target, {percent(target)}. "
     if any(len(epochs) > 1 for group in groups for epochs in group.runs):
         caption += "The scales leave the first epoch out. "
     caption += (
@@ -434,7 +436,8 @@ def _network(result: Result) -> Network:
     if isinstance(result.trained, str):
         return Network(name, f"No table of its layers: {result.trained}", [], [])
     try:
-        layers = summarize(result.trained.net, (28, 28))  # which takes images as MNIST stores them
+        # The network takes images as MNIST stores them; loaded, it is frozen, and frozen parameters are not counted.
+        layers = summarize(copy.deepcopy(result.trained.net).requires_grad_(True), (28, 28))
     except ValueError as error:
         return Network(name, f"No table of its layers: {one_line(error)}", [], [])
     rows = [dict(zip(HEAD, row, strict=True)) for row in cells(layers)]

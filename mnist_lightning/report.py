@@ -180,12 +180,12 @@ def _measured(one: Configuration) -> dict[str, str]:
     return {
         "experiment": one.name,
         "network": shown(one.results[0].run.config.get("model._target_")),
+        "verdict": verdicts[0].status if len(verdicts) == 1 else f"{passed} of {len(verdicts)} passed",
         "parameters": "–" if verdicts[0].params is None else f"{verdicts[0].params:,}",
         "train acc %": _mean_and_spread([result.epochs[-1]["train/acc"] for result in one.results if result.epochs]),
         "best test acc %": _mean_and_spread([verdict.best_accuracy for verdict in on_test]),
         "last test acc %": _mean_and_spread([verdict.last_accuracy for verdict in on_test]),
         "judged acc %": _mean_and_spread([verdict.accuracy for verdict in verdicts]),
-        "verdict": verdicts[0].status if len(verdicts) == 1 else f"{passed} of {len(verdicts)} passed",
     }
 
 

@@ -135,7 +135,10 @@ def test_networks_are_told_layer_by_layer(made: Report) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_published_experiments_stand_beside_the_published_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    leave_result(tmp_path / "1", "experiment=exp1", test=(0.99, 0.9926, 0.9904), params=10970, model="net1")
+    first = leave_result(tmp_path / "1", "experiment=exp1", test=(0.99, 0.9926, 0.9904), params=10970, model="net1")
+    config = (first / "config.yaml").read_text("utf-8")
+    assert "label_smoothing: 0.0\n" in config
+    (first / "config.yaml").write_text(config.replace("label_smoothing: 0.0\n", ""), "utf-8")  # of an earlier version
     leave_result(tmp_path / "2", "experiment=exp3", "data.batch_size=64")  # another recipe, and so no published figure
     made = make_report(find_runs([tmp_path]))
     rows = {row["experiment"]: row for row in made.experiments}

@@ -1,6 +1,6 @@
 # Set-up, the main job and the tests. Each target is one command that also works by hand.
 .DEFAULT_GOAL := help
-.PHONY: help venv train test ray bench lint clean
+.PHONY: help venv train study test ray bench lint clean
 
 # The first of these that is a Python this project supports; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -21,6 +21,10 @@ $(READY): pyproject.toml
 
 train: $(READY)  ## train Net3 on MNIST for 15 epochs and print the verdict
 	$(BIN)/python -m mnist_lightning model=net3 trainer.max_epochs=15
+
+study: $(READY)  ## train the three published experiments and write outputs/study/report.html (15 minutes on two cores)
+	$(BIN)/python -m mnist_lightning --multirun experiment=exp1,exp2,exp3 gate.on_miss=warn resume=true hydra.sweep.dir=outputs/study
+	$(BIN)/python -m mnist_lightning.report outputs/study
 
 test: $(READY)  ## run all tests
 	$(BIN)/python -m pytest

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,6 +18,7 @@ from mnist_lightning.data import NUM_CLASSES
 from mnist_lightning.summary import Layer
 
 NUM_MISTAKES = 36  # six rows of six
+NUM_SHOWN = 24  # four rows of six, as published
 NUM_COLUMNS = 6
 SIDE_COLOR, FIELD_COLOR = "#7a9cc6", "#b5402a"
 
@@ -74,17 +76,44 @@ def worst_mistakes(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_title(f"{len(worst)} of {len(wrong)} mistakes, the most confident first: true → predicted", fontsize=9)
-    if len(worst) == 0:
-        return figure
-    side, gap = images.shape[-1], 10  # the gap holds the label
-    canvas = torch.full((num_rows * (side + gap), NUM_COLUMNS * (side + 4)), math.nan)
-    for place, index in enumerate(worst.tolist()):
-        top, left = place // NUM_COLUMNS * (side + gap), place % NUM_COLUMNS * (side + 4)
-        canvas[top : top + side, left : left + side] = images[index]
-        label = f"{int(targets[index])} → {int(preds[index])}  {100 * float(confidences[index]):.0f} %"
-        axes.text(left + side / 2, top + side + 4, label, ha="center", va="center", fontsize=8)
-    axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=255)
+    labels = [f"{int(targets[i])} → {int(preds[i])}  {100 * float(confidences[i]):.0f} %" for i in worst.tolist()]
+    _labelled(axes, images[worst], labels, ["black"] * len(worst))
     return figure
+
+
+def predictions(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
+    """The first 24 images, each with predicted and true digit, as published; a wrong prediction in red.
+
+    Args:
+        images: Grey values `(N, 28, 28)`.
+        logits: `(N, 10)`.
+        targets: `(N,)`.
+    """
+    preds = logits.argmax(dim=1)[:NUM_SHOWN].tolist()
+    truths = targets[:NUM_SHOWN].tolist()
+    num_rows = -(-len(truths) // NUM_COLUMNS)
+    figure = Figure(figsize=(5.8, 0.5 + 1.08 * num_rows), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_title(f"the first {len(truths)} test images: predicted (true)", fontsize=9)
+    labels = [f"{pred} ({truth})" for pred, truth in zip(preds, truths, strict=True)]
+    colors = ["black" if pred == truth else FIELD_COLOR for pred, truth in zip(preds, truths, strict=True)]
+    _labelled(axes, images[:NUM_SHOWN], labels, colors)
+    return figure
+
+
+def _labelled(axes: Axes, images: Tensor, labels: Sequence[str], colors: Sequence[str]) -> None:
+    """Draws grey images `(N, 28, 28)` in rows of `NUM_COLUMNS`, each above its label."""
+    if len(images) == 0:
+        return
+    side, gap = images.shape[-1], 10  # the gap holds the label
+    num_rows = -(-len(images) // NUM_COLUMNS)
+    canvas = torch.full((num_rows * (side + gap), NUM_COLUMNS * (side + 4)), math.nan)
+    for place, (image, label, color) in enumerate(zip(images, labels, colors, strict=True)):
+        top, left = place // NUM_COLUMNS * (side + gap), place % NUM_COLUMNS * (side + 4)
+        canvas[top : top + side, left : left + side] = image
+        axes.text(left + side / 2, top + side + 4, label, ha="center", va="center", fontsize=8, color=color)
+    axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=255)
 
 
 def augmentation(before: Tensor, after: Tensor) -> Figure:

@@ -11,12 +11,17 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from mnist_lightning.leaderboard import Entry
 
 DOTS, MEAN_COLOR, TARGET_COLOR = "#7a9cc6", "#1b3a5c", "#b5402a"
-# 97.5 % point of Student's t by degrees of freedom from 1; beyond the table the normal distribution's serves.
+# Student's t, from one degree of freedom; beyond the table the normal distribution's point serves.
 # fmt: off
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
 # fmt: on
 LOG_SPAN = 8.0  # largest over smallest value from which a numeric axis is logarithmic
+
+
+def t975(freedom: int) -> float:
+    """97.5 % point of Student's t by degrees of freedom."""
+    return T975[freedom - 1] if freedom <= len(T975) else 1.96
 
 
 def draw_sweep(entries: Sequence[Entry], path: Path) -> bool:
@@ -103,9 +108,7 @@ def _margin(values: Sequence[float]) -> float:
     """Half the 95 % interval of the mean; not a number, and so not drawn, of a single value."""
     if len(values) < 2:
         return math.nan
-    freedom = len(values) - 1
-    t = T975[freedom - 1] if freedom <= len(T975) else 1.96
-    return t * statistics.stdev(values) / math.sqrt(len(values))
+    return t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _draw_heat_map(figure: Figure, entries: Sequence[Entry]) -> None:

@@ -3,8 +3,10 @@
 Imports neither torch nor lightning.
 """
 
+import csv
 import functools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +107,19 @@ def _check_metrics(path: Path, epochs: int) -> None:
     lines = contents.splitlines()
     if len(lines) != 1 + epochs or len({line.count(",") for line in lines}) != 1 or not contents.endswith("\n"):
         raise ValueError(f"{path.name}: not a whole row for each of {epochs} epochs")
+
+
+def read_epochs(directory: Path) -> list[dict[str, float]]:
+    """The rows of a run's metrics.csv; not a number where nothing was measured.
+
+    Raises:
+        OSError, ValueError: There is no such file, or it is damaged.
+    """
+    with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("metrics.csv: a row is cut off")
+    return [{name: float(value) if value else math.nan for name, value in row.items()} for row in rows]
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

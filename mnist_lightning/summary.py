@@ -19,6 +19,7 @@ from mnist_lightning.models import count_parameters
 from mnist_lightning.status import BAD_CONFIG
 
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+HEAD = ("layer", "output shape", "kernel", "stride", "padding", "RF", "jump", "parameters", "multiply-adds")
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,9 @@ def _multiply_adds(module: nn.Module, output: Tensor) -> int:
     return module.weight.numel() if isinstance(module, nn.Linear) else 0
 
 
-def table(layers: Sequence[Layer]) -> str:
-    """The layers as text, a row each, with totals of parameters and multiply-adds."""
-    head = ("layer", "output shape", "kernel", "stride", "padding", "RF", "jump", "parameters", "multiply-adds")
-    rows = [
+def cells(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
+    """The table's rows, a cell for each of `HEAD`, without the totals."""
+    return [
         (
             layer.name,
             "×".join(map(str, layer.output_shape)),
@@ -148,9 +148,14 @@ def table(layers: Sequence[Layer]) -> str:
         )
         for layer in layers
     ]
+
+
+def table(layers: Sequence[Layer]) -> str:
+    """The layers as text, a row each, with totals of parameters and multiply-adds."""
+    rows = cells(layers)
     params, multiply_adds = sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)
     total = ("total", *[""] * 6, f"{params:,}", f"{multiply_adds:,}")
-    widths = [max(len(row[i]) for row in [head, *rows, total]) for i in range(len(head))]
+    widths = [max(len(row[i]) for row in [HEAD, *rows, total]) for i in range(len(HEAD))]
 
     def line(row: Sequence[str]) -> str:
         first, *numbers = (
@@ -159,7 +164,7 @@ def table(layers: Sequence[Layer]) -> str:
         return "  ".join([first, *numbers]).rstrip()
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line(head), rule, *map(line, rows), rule, line(total)])
+    return "\n".join([line(HEAD), rule, *map(line, rows), rule, line(total)])
 
 
 def main() -> None:

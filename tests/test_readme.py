@@ -44,18 +44,21 @@ def test_make_train_runs_the_command_of_the_readme() -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_study_trains_the_published_experiments_and_reports_them() -> None:
+    plan = subprocess.run(["make", "-n", "study"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    sweep, report = plan.splitlines()[-2:]
+    words = sweep.partition("--multirun ")[2].split()
+    assert words[0] == "experiment=exp1,exp2,exp3"
+    assert "gate.on_miss=warn" in words  # a miss ends with status 3, at which make would stop before the report
+    assert f"hydra.sweep.dir={report.split()[-1]}" in words
+    assert report.startswith(".venv/bin/python -m mnist_lightning.report ")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_explains_the_targets() -> None:
     text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == [
-        "help",
-        "venv",
-        "train",
-        "test",
-        "ray",
-        "bench",
-        "lint",
-        "clean",
-    ]
+    targets = ["help", "venv", "train", "study", "test", "ray", "bench", "lint", "clean"]
+    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == targets
 
 
 @pytest.mark.skipif(not (CHECKOUT / ".venv" / ".ready").exists(), reason="the tests do not run from the project's own .venv")

@@ -1,0 +1,111 @@
+"""The two pages of a report from one set of values: report.html with everything inside, report.md with its pictures beside it.
+
+What comes from runs (names, paths, reasons) is text to be shown, whatever it holds: both templates escape every value.
+"""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mnist_lightning.config import ConfigError
+from mnist_lightning.leaderboard import markdown
+
+GENERATOR = Markup("made by python -m mnist_lightning.report")  # by which a report is known as one, and may be replaced
+FOLDER = "report-pictures"
+
+Rows = Sequence[dict[str, str]]  # of a table; a mapping of column to text each, as in `leaderboard`
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or a GIF."""
+
+    name: str
+    """File name, of letters that need no escape."""
+    alt: str
+    content: bytes
+
+    @property
+    def data_uri(self) -> str:
+        return f"data:image/{self.name.rpartition('.')[2]};base64,{base64.b64encode(self.content).decode()}"
+
+
+def as_picture(name: str, alt: str, figure: Figure) -> Picture:
+    """A figure as a PNG."""
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return Picture(name, alt, file.getvalue())
+
+
+def plain(value: object) -> str:
+    """Text whose control characters (terminal escapes, changes of the reading direction) are shown and not obeyed."""
+    if isinstance(value, Markup):
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+
+
+def _plain_markdown(value: object) -> str:
+    """Text in which Markdown finds no markup, and no address to make a link of."""
+    if isinstance(value, Markup):
+        return value
+    text = html.escape(plain(value), quote=False).replace("://", "&#58;//")
+    return re.sub(r"([\\`*_\[\]|~$]|^[#+-](?=\s)|(?<=^\d)\.(?=\s))", r"\\\1", text)
+
+
+def check_free(directory: Path) -> None:
+    """Makes sure that the pages replace nothing but an earlier report.
+
+    Raises:
+        ConfigError: A file of a page's name is there that is no report.
+    """
+    for path in (directory / name for name in ("report.html", "report.md")):
+        if path.exists() and GENERATOR not in path.read_text("utf-8", errors="replace"):
+            raise ConfigError(f"{path}: is there and no report of this project; name another folder with --out DIR")
+
+
+def write_pages(directory: Path, report: object, pictures: Sequence[Picture]) -> None:
+    """Writes report.html, report.md and the pictures of the latter, in place of an earlier report."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pages = {"report.html": _html(report), "report.md": _markdown(report)}
+    (directory / FOLDER).mkdir(exist_ok=True)
+    for picture in pictures:
+        (directory / FOLDER / picture.name).write_bytes(picture.content)
+    for name, text in pages.items():
+        part = directory / f"{name}.part"
+        part.write_text(text, "utf-8")
+        part.replace(directory / name)
+
+
+def _html(report: object) -> str:
+    environment = _environment(autoescape=True, finalize=plain)
+    style = environment.get_template("report.css").render()
+    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    values = {"generator": GENERATOR, "style": Markup(style), "style_hash": style_hash}
+    return environment.get_template("report.html").render(report=report, **values)
+
+
+def _markdown(report: object) -> str:
+    environment = _environment(autoescape=False, finalize=_plain_markdown)
+    environment.filters["table"] = _markdown_table
+    text = environment.get_template("report.md").render(report=report, generator=GENERATOR, folder=FOLDER)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _markdown_table(rows: Rows) -> Markup:
+    escaped: list[Mapping[str, str]] = [{_plain_markdown(k): _plain_markdown(v) for k, v in row.items()} for row in rows]
+    return Markup(markdown(escaped))  # type: ignore[arg-type]
+
+
+def _environment(**options: Any) -> Environment:
+    loader = PackageLoader("mnist_lightning")
+    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, **options)

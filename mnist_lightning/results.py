@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, register_resolvers
 from mnist_lightning.explain import complain
-from mnist_lightning.runs import Run, find_runs, flatten
+from mnist_lightning.runs import Run, find_runs, flatten, read_epochs
 from mnist_lightning.status import BAD_CONFIG
 from mnist_lightning.verdict import wilson_interval
 
@@ -44,6 +44,10 @@ class Row:
     """Test accuracy of the best epoch; None with a hold-out."""
     val_accuracy: float | None
     """Accuracy of the last epoch's weights on the hold-out; None without."""
+    val_loss: float | None
+    """Cross-entropy of the last epoch's weights on the hold-out, which chance moves less than the accuracy; None without."""
+    train_accuracy: float | None
+    """Of the last epoch, on augmented images, as training went along."""
     seconds: float
     device: str
     python: str
@@ -83,7 +87,7 @@ def _compose(preset: str) -> DictConfig:
 def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
     changes = {key: value for key, value in run.config.items() if value != base.get(key) and key != "seed"}
     changed = [f"{key}={str(value).replace(' ', '')}" for key, value in changes.items()]
-    verdict, versions = run.verdict, run.verdict["versions"]
+    verdict, versions, end = run.verdict, run.verdict["versions"], read_epochs(run.directory)[-1]
     on_test = verdict["epoch_split"] == "test"
     return Row(
         preset=preset,
@@ -94,6 +98,8 @@ def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
         last_accuracy=verdict["last_accuracy"] if on_test else None,
         best_accuracy=verdict["best_accuracy"] if on_test else None,
         val_accuracy=None if on_test else verdict["last_accuracy"],
+        val_loss=None if on_test else round(end["val/loss"], 5),
+        train_accuracy=round(end["train/acc"], 5),
         seconds=round(verdict["seconds"], 1),
         device=verdict.get("device", ""),
         python=versions["python"],
@@ -117,9 +123,8 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def _parse(values: dict[str, str]) -> Row:
-    number = {
-        name: float(values[name]) if values[name] else None for name in ("last_accuracy", "best_accuracy", "val_accuracy")
-    }
+    measured = ("last_accuracy", "best_accuracy", "val_accuracy", "val_loss", "train_accuracy")
+    number = {name: float(values[name]) if values[name] else None for name in measured}
     whole = {name: int(values[name]) for name in ("seed", "params", "epochs")}
     return Row(**(values | number | whole | {"seconds": float(values["seconds"])}))  # type: ignore[arg-type]
 

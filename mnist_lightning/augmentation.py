@@ -125,18 +125,19 @@ class Affine:
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         self.strength = strength = self.strength.to(images.device)
+        angle = _uniform(-self.degrees, self.degrees, images)
+        shift = torch.stack(
+            [
+                _uniform(-self.translate * width, self.translate * width, images),
+                _uniform(-self.translate * height, self.translate * height, images),
+            ],
+            dim=-1,
+        )
         scale = _uniform(self.scale[0], self.scale[1], images)
         return affine(
             images,
-            angle_deg=strength * _uniform(-self.degrees, self.degrees, images),
-            shift_px=strength
-            * torch.stack(
-                [
-                    _uniform(-self.translate * width, self.translate * width, images),
-                    _uniform(-self.translate * height, self.translate * height, images),
-                ],
-                dim=-1,
-            ),
+            angle_deg=strength * angle,
+            shift_px=strength * shift,
             scale=torch.lerp(torch.ones_like(scale), scale, strength),
             shear_deg=strength * _uniform(-self.shear, self.shear, images),
             displacement_px=self._displacement(images),

@@ -174,7 +174,7 @@ def test_strokes_are_read_as_they_are_drawn(page: "Page") -> None:
                 page.mouse.move(*place)
             page.mouse.up()
         expect(page.locator("#digit")).to_have_text(str(digit), timeout=20_000)
-        assert page.locator(".layer").count() == 9  # six ReLU, two max poolings, one mean
+        assert page.locator(".layer").count() == 8  # six activations, two max poolings
         shares = [float(text.removesuffix(" %")) for text in page.locator("td:last-child").all_inner_texts()]
         assert sum(shares) == pytest.approx(100, abs=1)
         page.locator("#clear").click()

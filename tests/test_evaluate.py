@@ -91,7 +91,7 @@ def test_a_missed_gate_is_the_exit_status(trained_run: Path, tmp_path: Path, cal
     OmegaConf.save(cfg, tmp_path / "run" / "config.yaml")
     done = call(evaluate, tmp_path / "run")
     assert done.status == 3
-    assert done.out.splitlines()[1] == "  reason       7,144 trainable parameters; gate.max_params=5000 wants fewer"
+    assert done.out.splitlines()[1] == "  reason       7,288 trainable parameters; gate.max_params=5000 wants fewer"
 
 
 def test_the_best_checkpoint_has_the_accuracy_of_its_epoch(trained_run: Path, call: Callable[..., Finished]) -> None:

@@ -63,7 +63,7 @@ def test_torch_export_takes_grey_values_of_any_number_of_images(files: Path, tra
 def test_files_hold_no_batch_norm_and_no_path_of_this_machine(files: Path) -> None:
     model = onnx.load(files / "net.onnx")
     kinds = [node.op_type for node in model.graph.node]
-    assert kinds.count("Conv") == 7
+    assert kinds.count("Conv") == 8
     assert "BatchNormalization" not in kinds
     for name in ("net.onnx", "int8.onnx"):
         assert str(Path(__file__).resolve().parents[1]).encode() not in (files / name).read_bytes()
@@ -81,7 +81,7 @@ def test_what_is_said(files: Path) -> None:
 def test_int8_has_integer_weights(files: Path) -> None:
     model = onnx.load(files / "int8.onnx")
     assert (
-        sum(weights.data_type == onnx.TensorProto.INT8 and len(weights.dims) == 4 for weights in model.graph.initializer) == 7
+        sum(weights.data_type == onnx.TensorProto.INT8 and len(weights.dims) == 4 for weights in model.graph.initializer) == 8
     )
 
 
@@ -89,7 +89,7 @@ def test_an_onnx_file_is_a_model_like_a_run(files: Path, trained_run: Path, call
     done = call(evaluate, files / "net.onnx")
     assert (done.status, done.err) == (0, "")
     assert f"accuracy     {100 * read_verdict(trained_run)['accuracy']:.2f} %" in done.out
-    assert "parameters   7,144" in done.out
+    assert "parameters   7,288" in done.out
 
 
 class Shifted(nn.Module):

@@ -48,8 +48,8 @@ def test_logits_stay(network: type[nn.Module], negative: bool) -> None:
 def test_a_shared_convolution_becomes_one_per_application() -> None:
     folded = fold(lived_in(Shared()))
     convolutions = [module for module in folded.modules() if isinstance(module, nn.Conv2d)]
-    assert len(convolutions) == 7
-    assert len({convolution.weight.data_ptr() for convolution in convolutions}) == 7
+    assert len(convolutions) == 11
+    assert len({convolution.weight.data_ptr() for convolution in convolutions}) == 11
 
 
 def test_padding_keeps_a_batch_norm_in_front_of_its_convolution() -> None:

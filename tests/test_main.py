@@ -305,7 +305,7 @@ def test_tensorboard_tells_runs_and_sweeps_apart(cli: Cli, tmp_path: Path) -> No
     singles = {name for name in named if not name.startswith("sweep: ")}
     assert len(runs) == 5
     assert [re.sub(r"/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{6}$", "", name) for name in singles] == [
-        f"net3/lr=0.015/seed=0/{','.join(TINY)}"
+        f"net3/lr=0.015/seed=0/{','.join(option for option in TINY if not option.startswith('pictures'))}"
     ]
     assert named - singles == {f"sweep: net3/lr={lr}/seed={seed}" for lr in ("0.005", "0.02") for seed in (0, 3)}
     assert all("train/loss" in tags["scalars"] for tags in runs.values())

@@ -334,14 +334,12 @@ def test_damaged_runs_are_named_and_what_is_whole_is_told(tmp_path: Path, capfd:
     (leave_result(tmp_path / "cut", "optimizer.lr=0.1") / "metrics.csv").write_text("epoch,train/loss\n1,0.1\n2", "utf-8")
     leave_result(tmp_path / "wrong", accuracy="much")
     made = make_report(find_runs([tmp_path]))
-    assert [row["experiment"] for row in made.experiments] == ["net3, lr=0.1", "net3, lr=0.015"]
-    assert [line for line in made.sections[0].analysis if "cut off" in line] == [
-        "No analysis of its epochs: metrics.csv: a row is cut off"
-    ]
-    [failure] = made.failures
-    assert failure["status"] == "unreadable"
-    assert failure["why"].startswith("verdict.json: accuracy: ")
-    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert [row["experiment"] for row in made.experiments] == ["net3"]
+    cut, wrong = made.failures
+    assert cut["status"] == wrong["status"] == "unreadable"
+    assert "metrics.csv: not a whole row" in cut["why"]
+    assert "verdict.json: accuracy: " in wrong["why"]
+    assert len(capfd.readouterr().err.splitlines()) == 2
 
 
 @pytest.mark.parametrize("what", ["nothing", "unfinished"])

@@ -87,7 +87,7 @@ def _compose(preset: str) -> DictConfig:
 def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
     changes = {key: value for key, value in run.config.items() if value != base.get(key) and key != "seed"}
     changed = [f"{key}={str(value).replace(' ', '')}" for key, value in changes.items()]
-    verdict, versions, end = run.verdict, run.verdict["versions"], read_epochs(run.directory)[-1]
+    verdict, versions, end = run.verdict, run.verdict["versions"], _last_epoch(run)
     on_test = verdict["epoch_split"] == "test"
     return Row(
         preset=preset,
@@ -98,8 +98,8 @@ def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
         last_accuracy=verdict["last_accuracy"] if on_test else None,
         best_accuracy=verdict["best_accuracy"] if on_test else None,
         val_accuracy=None if on_test else verdict["last_accuracy"],
-        val_loss=None if on_test else round(end["val/loss"], 5),
-        train_accuracy=round(end["train/acc"], 5),
+        val_loss=end.get("val/loss"),
+        train_accuracy=end.get("train/acc"),
         seconds=round(verdict["seconds"], 1),
         device=verdict.get("device", ""),
         python=versions["python"],
@@ -107,6 +107,14 @@ def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
         lightning=versions["lightning"],
         git=versions.get("git", ""),
     )
+
+
+def _last_epoch(run: Run) -> dict[str, float]:
+    """The last row of a run's metrics.csv; nothing where the table is gone, which the verdict does not need."""
+    try:
+        return {name: round(value, 5) for name, value in read_epochs(run.directory)[-1].items()}
+    except FileNotFoundError:
+        return {}
 
 
 def write_csv(rows: list[Row], path: Path) -> None:

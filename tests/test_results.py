@@ -50,7 +50,11 @@ def test_unfinished_and_broken_runs_are_named_and_left_out(tmp_path: Path, capsy
 def test_csv_gives_back_the_same_rows(tmp_path: Path) -> None:
     leave_run(tmp_path / "a")
     leave_run(tmp_path / "b", epoch_split="val")
+    (tmp_path / "b" / "metrics.csv").write_text(
+        "epoch,train/acc,val/loss\n" + "".join(f"{epoch},0.98,0.0{epoch:02}\n" for epoch in range(1, 16)), "utf-8"
+    )
     rows = results.collect([tmp_path], "default")
+    assert [(row.train_accuracy, row.val_loss) for row in rows] == [(None, None), (0.98, 0.015)]
     results.write_csv(rows, tmp_path / "x" / "default.csv")
     assert results.read_csv(tmp_path / "x" / "default.csv") == rows
 

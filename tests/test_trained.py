@@ -45,7 +45,7 @@ class Planted:
 
 def test_a_run_directory_gives_what_its_rule_judges(run_dir: Path) -> None:
     last = load(run_dir)
-    assert (last.path, last.params) == (run_dir / "last.ckpt", 7144)
+    assert (last.path, last.params) == (run_dir / "last.ckpt", 7288)
     assert last.source == f"{run_dir}/last.ckpt, weights of the last epoch: gate.rule=last"
     change(run_dir, gate__rule="best")
     best = load(run_dir)

@@ -8,14 +8,13 @@ from functools import cached_property
 
 import torch
 from omegaconf import OmegaConf
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from mnist_lightning.config import ConfigError, compose_config, one_line
 from mnist_lightning.leaderboard import short_names, shown, varied_keys
 from mnist_lightning.mnist import MNISTFileError
 from mnist_lightning.results import PUBLISHED
-from mnist_lightning.runs import UNREADABLE, Run, flatten, read_epochs
+from mnist_lightning.runs import Run, flatten, read_epochs
 from mnist_lightning.trained import Trained, load, load_data
 from mnist_lightning.verdict import Verdict
 
@@ -104,22 +103,14 @@ class Configuration:
 
 
 def read_results(runs: Sequence[Run], trust: bool) -> tuple[list[Result], list[Run]]:
-    """The finished runs and those that are no result, among them any whose verdict.json is damaged."""
-    results, others = [], []
+    """The finished runs and those that are no result."""
+    results = []
     for run in runs:
-        if not run.finished:
-            others.append(run)
-            continue
-        try:
-            verdict = TypeAdapter(Verdict).validate_python(run.verdict)
-        except ValidationError as error:
-            first = error.errors()[0]
-            why = f"verdict.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            others.append(Run(run.directory, UNREADABLE, run.config, {}, why))
-            continue
-        epochs, why = _epochs_of(run, verdict.epoch_split)
-        results.append(Result(run, verdict, epochs, why, trust))
-    return results, others
+        if run.finished:
+            verdict = Verdict(**run.verdict)
+            epochs, why = _epochs_of(run, verdict.epoch_split)
+            results.append(Result(run, verdict, epochs, why, trust))
+    return results, [run for run in runs if not run.finished]
 
 
 def _epochs_of(run: Run, split: str) -> tuple[list[dict[str, float]], str]:

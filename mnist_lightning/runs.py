@@ -5,10 +5,9 @@ Imports neither torch nor lightning.
 
 import csv
 import functools
-import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +86,8 @@ def _read_verdict(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: A field is missing or no value for it; says which.
     """
-    contents = path.read_bytes()
     try:
-        verdict = _VERDICT.validate_json(contents, strict=True)
+        verdict = _VERDICT.validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         detail = error.errors()[0]
         raise ValueError(": ".join([path.name, *map(str, detail["loc"]), detail["msg"]])) from None
@@ -97,8 +95,7 @@ def _read_verdict(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.name}: status: {verdict.status!r} is none")
     if verdict.params is None and verdict.status in (PASSED, MISSED):
         raise ValueError(f"{path.name}: params: a run that was judged has counted them")
-    fields: dict[str, Any] = json.loads(contents)
-    return fields
+    return asdict(verdict)
 
 
 def _check_metrics(path: Path, epochs: int) -> None:

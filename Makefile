@@ -1,10 +1,11 @@
 # Set-up, the main job and the tests. Each target is one command that also works by hand.
 .DEFAULT_GOAL := help
-.PHONY: help venv train study test ray bench lint clean
+.PHONY: help venv train study test ray torture bench lint clean
 
 # The first of these that is a Python this project supports; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+FAULT_SEED ?= 0
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -32,6 +33,9 @@ test: $(READY)  ## run all tests
 ray: $(READY)  ## run the tests that need Ray, and install it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -m ray
+
+torture: $(READY)  ## inject every fault of docs/reliability.md (an hour or more); make torture FAULT_SEED=1 repeats another draw
+	FAULTS=all FAULT_SEED=$(FAULT_SEED) FAULT_CSV=outputs/torture.csv $(BIN)/python -m pytest tests/faults
 
 bench: $(READY)  ## measure a training step against the published loop and the machine (5 minutes)
 	$(BIN)/python -m mnist_lightning.benchmark

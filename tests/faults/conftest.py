@@ -1,0 +1,95 @@
+"""The fault harness: numbered trials with a seed, few of them in `make test`, all of them in `make torture`.
+
+FAULTS=all asks for all trials, FAULT_SEED for a seed other than 0, FAULT_TRIAL for one trial alone. A trial draws from a
+generator of its own, made of the seed, the test and the trial's number, so that a trial that failed can be repeated alone.
+"""
+
+import csv
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+ALL = os.environ.get("FAULTS") == "all"
+SEED = int(os.environ.get("FAULT_SEED", "0"))
+ALONE = os.environ.get("FAULT_TRIAL")
+COLUMNS = ["area", "trials", "failed", "seconds", "seed", "torch"]
+
+
+@dataclass
+class Trial:
+    """One injected fault: its number, from 0, and its own random numbers."""
+
+    number: int
+    rng: random.Random
+
+
+Trials = Callable[..., Iterator[Trial]]
+_TABLE: dict[str, dict[str, float]] = {}  # area -> trials, failed, seconds
+
+
+def pytest_report_header() -> str:
+    return f"faults: seed {SEED} (FAULT_SEED), {'all' if ALL else 'few'} trials (FAULTS=all)"
+
+
+@pytest.fixture
+def trials(request: pytest.FixtureRequest) -> Iterator[Trials]:
+    """`for trial in trials("area", few=5, all=100)`: the trials of a test, counted under its area's name."""
+    running: dict[str, int] = {}
+    area_name = ""
+    start = time.perf_counter()
+
+    def count(area: str, *, few: int, all: int) -> Iterator[Trial]:
+        nonlocal area_name
+        area_name = area
+        name = request.node.nodeid.partition("tests/faults/")[2]
+        row = _TABLE.setdefault(area, {"trials": 0, "failed": 0, "seconds": 0.0})
+        numbers = range(all if ALL else few) if ALONE is None else [int(ALONE)]
+        for number in numbers:
+            running["number"] = number
+            row["trials"] += 1
+            yield Trial(number, random.Random(f"{SEED}/{name}/{number}"))
+        running.clear()
+
+    yield count
+    if area_name:
+        _TABLE[area_name]["seconds"] += time.perf_counter() - start
+    if running:  # the loop was left in the middle
+        _TABLE[area_name]["failed"] += 1
+        again = f"FAULT_SEED={SEED} FAULT_TRIAL={running['number']} python -m pytest '{request.node.nodeid}'"
+        request.node.add_report_section("teardown", "trial", f"again: {again}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _TABLE:
+        return
+    terminalreporter.section(f"faults, seed {SEED}")
+    for area, row in _TABLE.items():
+        line = f"{area:<45}{row['trials']:>6.0f} trials  {row['failed']:>3.0f} failed  {row['seconds']:8.1f} s"
+        terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish() -> None:
+    if not (name := os.environ.get("FAULT_CSV")) or not _TABLE:
+        return
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for area, row in _TABLE.items():
+            table.writerow(
+                [
+                    area,
+                    int(row["trials"]),
+                    int(row["failed"]),
+                    round(row["seconds"], 1),
+                    SEED,
+                    torch.__version__.partition("+")[0],
+                ]
+            )

@@ -10,10 +10,10 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 
 ALL = os.environ.get("FAULTS") == "all"
 SEED = int(os.environ.get("FAULT_SEED", "0"))
@@ -90,6 +90,6 @@ def pytest_sessionfinish() -> None:
                     int(row["failed"]),
                     round(row["seconds"], 1),
                     SEED,
-                    torch.__version__.partition("+")[0],
+                    version("torch").partition("+")[0],
                 ]
             )

@@ -78,18 +78,19 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
     configs = [run.config for run in runs if run.config]
     if not configs:
         return []
-    keys = [key for key in configs[0] if key != "seed" and all(key in config for config in configs)]
+    # In the order of their appearance; what some runs have no key for (a constant schedule has no warm-up) can vary, too.
+    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if key != "seed"]
 
     def differs(key: str, among: Sequence[dict[str, Any]]) -> bool:
-        return any(config[key] != among[0][key] for config in among)
+        return any(config.get(key) != among[0].get(key) for config in among)
 
     def says_something(key: str) -> bool:
         target = f"{key.split('.')[0]}._target_"
-        if key == target or target not in configs[0]:
+        if key == target or not any(target in config for config in configs):
             return differs(key, configs)
-        by_target: dict[str, list[dict[str, Any]]] = {}
+        by_target: dict[str | None, list[dict[str, Any]]] = {}
         for config in configs:
-            by_target.setdefault(config[target], []).append(config)
+            by_target.setdefault(config.get(target), []).append(config)
         return any(differs(key, alike) for alike in by_target.values())
 
     return [key for key in keys if says_something(key)]
@@ -135,7 +136,7 @@ def entries_of(runs: Sequence[Run], keys: Sequence[str], sort_by: str | None = N
     groups: dict[tuple[str, ...], Entry] = {}
     for run in runs:
         if run.config:
-            label = {names[key]: shown(run.config.get(key)) for key in keys}
+            label = {names[key]: shown(run.config[key]) if key in run.config else "–" for key in keys}
             groups.setdefault(tuple(label.values()), Entry(label, [])).runs.append(run)
     entries = list(groups.values())
     if sort_by is None:

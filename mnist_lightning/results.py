@@ -125,6 +125,24 @@ def write_csv(rows: list[Row], path: Path) -> None:
         writer.writerows(asdict(row) for row in rows)
 
 
+def add_to_csv(rows: list[Row], path: Path) -> int:
+    """Writes the rows beside those that are in the CSV already; returns how many it has now.
+
+    Raises:
+        ConfigError: A seed was run a second time and came out differently: results are not replaced in silence.
+    """
+    merged = {(row.changed, row.seed): row for row in (read_csv(path) if path.exists() else [])}
+    for row in rows:
+        if merged.setdefault((row.changed, row.seed), row) != row:
+            changed = f" {row.changed}" if row.changed else ""
+            raise ConfigError(
+                f"{path}: {row.preset}{changed} seed={row.seed} is there already with other figures; "
+                "take its row out of the file to replace it"
+            )
+    write_csv(sorted(merged.values(), key=lambda row: (row.changed, row.seed)), path)
+    return len(merged)
+
+
 def read_csv(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         return [_parse(values) for values in csv.DictReader(file)]
@@ -174,8 +192,8 @@ def _table_row(preset: str, rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    into = commands.add_parser("collect", help="write a CSV with a row per finished run")
-    into.add_argument("csv", type=Path, help="file to write, results/PRESET.csv")
+    into = commands.add_parser("collect", help="add a row per finished run to a CSV")
+    into.add_argument("csv", type=Path, help="file to write or add to, results/PRESET.csv")
     into.add_argument("directories", type=Path, nargs="+", help="folders with runs in them, at any depth")
     into.add_argument("--preset", help="preset that the runs started from (default: the CSV's name)")
     commands.add_parser("table", help="print the README's table from results/")
@@ -188,11 +206,11 @@ def main() -> None:
         rows = collect(given.directories, given.preset or given.csv.stem)
         if not rows:
             raise ConfigError(f"{', '.join(map(str, given.directories))}: no finished run below; name the folder of a sweep")
+        num_rows = add_to_csv(rows, given.csv)
     except ConfigError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG)
-    write_csv(rows, given.csv)
-    print(f"{given.csv}: {len(rows)} runs")
+    print(f"{given.csv}: {num_rows} runs")
 
 
 if __name__ == "__main__":

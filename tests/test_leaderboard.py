@@ -67,6 +67,15 @@ def test_a_swapped_network_is_one_column_not_its_widths_too(tmp_path: Path) -> N
     assert sorted(labels) == [("Net2", "0.05"), ("Net3", "0.025"), ("Net3", "0.1")]
 
 
+def test_a_key_that_only_some_runs_have_tells_them_apart(tmp_path: Path) -> None:
+    leave_run(tmp_path / "1", "scheduler=constant")  # has no warm-up
+    leave_run(tmp_path / "2", "scheduler.warmup=0.1")
+    leave_run(tmp_path / "3", "scheduler.warmup=0.2")
+    runs = find_runs([tmp_path])
+    labels = [tuple(entry.label.values()) for entry in entries_of(runs, varied_keys(runs))]
+    assert sorted(labels) == [("constant", "–"), ("linear", "0.1"), ("linear", "0.2")]
+
+
 def test_columns_of_one_name_keep_their_groups() -> None:
     assert short_names(["augmentation.degrees", "other.degrees", "optimizer.lr"]) == {
         "augmentation.degrees": "augmentation.degrees",

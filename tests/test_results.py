@@ -88,3 +88,20 @@ def test_the_readme_has_the_table_of_the_results() -> None:
     assert results.table(REPOSITORY / "results") in (REPOSITORY / "README.md").read_text("utf-8")
     committed = [path.stem for path in (REPOSITORY / "results").glob("*.csv")]
     assert set(committed) - set(results.PRESETS) == {name for name in committed if name.startswith("search")}
+
+
+def test_seeds_are_added_to_a_csv_and_never_replaced(tmp_path: Path) -> None:
+    leave_run(tmp_path / "a", "seed=0")
+    leave_run(tmp_path / "b", "seed=1")
+    file = tmp_path / "default.csv"
+    first, second = results.collect([tmp_path], "default")
+    assert [results.add_to_csv([second], file), results.add_to_csv([first], file), results.add_to_csv([first], file)] == [
+        1,
+        2,
+        2,
+    ]
+    assert results.read_csv(file) == [first, second]
+    first.last_accuracy = 0.999
+    with pytest.raises(ConfigError, match=r"default.csv: default seed=0 is there already with other figures; take its row out"):
+        results.add_to_csv([first], file)
+    assert results.read_csv(file)[0].last_accuracy == 0.994

@@ -113,8 +113,8 @@ def test_a_named_run_directory_is_honoured_and_never_reused(cli: Cli, tmp_path: 
 
 BAD = {
     "model=net9": "model=net9: there is no such choice; model must be one of net1, net2, net3, shared, two_pool",
-    "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of exp1, exp2, exp3, fast, "
-    "net3_best, tiny",
+    "experiment=exp4": "experiment=exp4: there is no such choice; experiment must be one of best, exp1, exp2, exp3, fast, "
+    "net3_best, rotation, tiny",
     "optimizer=null": "optimizer=null: there is no such choice; optimizer must be one of adamw, muon, sgd",
     "modell=net3": "modell=net3: there is no key modell; there are augmentation, ckpt_path, cuda_graph, data, experiment, "
     "gate, label_smoothing, model, optimizer, pictures, resume, scheduler, seed, sweep, trainer (did you mean model?)",

@@ -64,10 +64,10 @@ def _open_locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)  # for writing: NFS locks no other
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+            if _has_name(descriptor, path):
                 return descriptor
         except BlockingIOError:
-            holder = one_line(path.read_text("utf-8", errors="replace")) or "another process"
+            holder = one_line(os.pread(descriptor, 200, 0).decode(errors="replace")) or "another process"
             os.close(descriptor)
             raise ConfigError(
                 f"{path.parent}: {holder} is at work there ({LOCK}); "
@@ -80,6 +80,14 @@ def _open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder has let go, and removed it, since it was opened
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _release(descriptor: int, path: Path, process: int) -> None:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
 from mnist_lightning.explain import complain, explain
-from mnist_lightning.launch import Refused, catch_signals
+from mnist_lightning.launch import Refused, Study, catch_signals
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.torchrun import FIRST
 
@@ -43,8 +43,12 @@ def job(cfg: DictConfig) -> int:
         complain(str(error))
         return exit_status(error)
     except Exception as error:
-        log.info("the run ended with an error", exc_info=True)  # the file alone: the terminal gets one line
-        complain(f"{type(error).__name__}: {one_line(error)} (traceback in {output_dir}/run.log)")
+        where = f"traceback in {output_dir}/run.log"
+        try:
+            log.info("the run ended with an error", exc_info=error)  # the file alone: the terminal gets one line
+        except OSError:
+            where = "run.log takes no traceback either"
+        complain(f"{type(error).__name__}: {one_line(error)} ({where})")
         return exit_status(error)
 
 
@@ -60,7 +64,9 @@ def main() -> None:
     try:
         job()
     except Refused as refusal:
-        if FIRST:  # of the processes of a torchrun, which are all refused alike
+        if isinstance(refusal.error, OSError):
+            complain(_unwritable(refusal.error))
+        elif FIRST:  # of the processes of a torchrun, which are all refused alike
             complain(explain(refusal.error, overrides))
         raise
     except (HydraException, OmegaConfBaseException) as error:
@@ -81,15 +87,24 @@ def main() -> None:
         # logging wraps what it met when it could not open run.log.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         if isinstance(cause, OSError):
-            complain(
-                f"the output directory cannot be written: {one_line(cause)}; name another with hydra.run.dir=DIR "
-                "or hydra.sweep.dir=DIR"
-            )
+            if cause.filename is None and Study.lock:  # Hydra's multirun.yaml
+                cause = OSError(cause.errno, cause.strerror, str(Study.lock.directory / "multirun.yaml"))
+            complain(_unwritable(cause))
             sys.exit(FAILED)
         if not isinstance(error, ValueError):
             raise
         complain(explain(error, overrides))  # flags of Hydra's that do not go together, a group set to a number
         sys.exit(BAD_CONFIG)
+    finally:
+        if Study.lock:
+            Study.lock.release()
+
+
+def _unwritable(error: OSError) -> str:
+    return (
+        f"the output directory cannot be written: {one_line(error)}; "
+        "make room there, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
+    )
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from mnist_lightning import files
 from mnist_lightning.benchmark_sweeps import measure_sweeps, sweeps_text
-from mnist_lightning.config import ConfigError, build, check, compose_config, register_resolvers
+from mnist_lightning.config import ConfigError, build, check, compose_config, one_line, register_resolvers
 from mnist_lightning.contestants import CONTESTANTS, InProcess, read_data, timed
 from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.explain import complain, explain
-from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.summary import summarize
 
 OWN_OPTIONS = {"rounds": 5, "steps": 40, "jobs": 64}
@@ -217,8 +218,12 @@ def main() -> None:
         report = measure(cfg, overrides, rounds, steps)
         print(text(report))
     out = Path(own.get("out", "outputs/benchmark.json"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        files.write(out, json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        complain(f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

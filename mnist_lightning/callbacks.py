@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm import tqdm
 
+from mnist_lightning import files
 from mnist_lightning.augmentation import Affine
 
 
@@ -61,13 +63,13 @@ class EpochBar(TQDMProgressBar):
 
 
 class EpochTable(L.Callback):
-    """Prints a line per epoch and appends a row to `metrics.csv`: an epoch that finished is on disk before the next starts.
+    """Prints a line per epoch and adds a row to `metrics.csv`: an epoch that finished is on disk before the next starts.
 
     Columns: epoch (from 1), step (optimizer steps so far), loss and accuracy of training and evaluation, lr (after the
     epoch's last step), seconds (wall time of the epoch with its evaluation). Accuracies are fractions.
 
     Args:
-        path: The CSV file; must not exist yet, unless training goes on from a checkpoint.
+        path: The CSV file; begun anew unless training goes on from a checkpoint.
         max_epochs: For the printed line.
     """
 
@@ -78,6 +80,7 @@ class EpochTable(L.Callback):
         self.started_s = 0.0
         self.evaluated: dict[str, float] = {}  # of this epoch: callback_metrics would repeat an earlier epoch's
         self.row: dict[str, Any] = {}  # of the epoch that ended last
+        self.rows: list[dict[str, Any]] = []  # of the table
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
@@ -88,20 +91,20 @@ class EpochTable(L.Callback):
         # Not in on_fit_start, which a checkpoint's epoch has not reached yet. Of several processes one keeps the table.
         if not trainer.is_global_zero:
             return
-        if trainer.current_epoch > 0:
-            self._keep_rows(trainer.current_epoch)
+        if trainer.current_epoch == 0:
+            self.rows = []
         else:
-            with self.path.open("x", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(self.columns)
+            with self.path.open(newline="", encoding="utf-8") as file:
+                # Without the row of an epoch that was written before the checkpoint that a resumed run goes on from.
+                self.rows = list(csv.DictReader(file))[: trainer.current_epoch]
+        self._write()
 
-    def _keep_rows(self, num_epochs: int) -> None:
-        """Drops the row of an epoch that was written before the checkpoint that a resumed run goes on from."""
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[: 1 + num_epochs]
-        part = self.path.with_suffix(".csv.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        part.replace(self.path)
+    def _write(self) -> None:
+        file = io.StringIO(newline="")
+        table = csv.DictWriter(file, self.columns, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(self.rows)
+        files.write(self.path, file.getvalue())
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started_s = time.monotonic()
@@ -120,8 +123,8 @@ class EpochTable(L.Callback):
         }
         self.row = {name: row[name] for name in self.columns if name in row}
         if trainer.is_global_zero:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+            self.rows.append(row)
+            self._write()
             tqdm.write(self._line(row))  # above the progress bar, where there is one
 
     def _line(self, row: dict[str, Any]) -> str:

@@ -10,13 +10,11 @@ import logging
 import textwrap
 import time
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -29,6 +27,7 @@ from mnist_lightning.callbacks import EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import one_line
 from mnist_lightning.data import DigitsDataModule
+from mnist_lightning.events import Events, EventWriter
 from mnist_lightning.leaderboard import shown
 from mnist_lightning.runs import flatten
 from mnist_lightning.summary import summarize, table
@@ -46,26 +45,6 @@ CHARTS = {
 }
 NUM_AUGMENTED = 36  # training images shown before and after augmentation
 RECORD = ".verdict"  # end of the name of the event file that `record` writes
-
-
-class Events(TensorBoardLogger):
-    """TensorBoard events in the run's own directory; the configuration lies beside them."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, name="", version="", default_hp_metric=False)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        # Lightning adds the epoch to everything: a chart of a straight line.
-        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
-
-    def save(self) -> None:
-        """Brings to disk what was logged; writes no hparams.yaml, since config.yaml says the same."""
-        self.experiment.flush()
-
-    def forget_from(self, epoch: int) -> None:
-        """Makes TensorBoard leave out what earlier files hold of this epoch and later ones."""
-        self.experiment.close()
-        self.experiment.purge_step = epoch  # written as the first event of the next file, which the next event opens
 
 
 class Dashboard(L.Callback):
@@ -188,7 +167,7 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
         "params": verdict.params,
         "seconds": verdict.seconds,
     }
-    with SummaryWriter(directory, filename_suffix=RECORD) as writer:
+    with EventWriter(directory, suffix=RECORD) as writer:
         writer.add_text("verdict", _as_code(verdict.text()), verdict.epochs)
         for name, result in results.items():
             if result is not None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mnist_lightning.config import ConfigError, one_line, register_resolvers
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.explain import complain
+from mnist_lightning.files import replacing
 from mnist_lightning.fold import fold
 from mnist_lightning.mnist import MNISTFileError
 from mnist_lightning.status import BAD_CONFIG, FAILED
@@ -59,8 +60,7 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
     left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
     dynamic = {"images": {0: torch.export.Dim("N")}}
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
+    with replacing(path) as part:
         if file_format == "onnx":
             _write_onnx(folded, images, dynamic, part, trained, data if int8 else None)
             exported: nn.Module = OnnxNetwork(part, num_threads=1)
@@ -68,9 +68,6 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
             torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=dynamic), part)
             exported = torch.export.load(part).module()  # written a moment ago: safe to read
         compared = _compare(trained.net, exported, data, int8)
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
     own, exported_ms = (_latency_ms(run, images[:1]) for run in (trained.net, exported))
     return "\n".join(
         [
@@ -84,7 +81,7 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
 
 
 def _write_onnx(
-    net: nn.Module, images: Tensor, dynamic: dict[str, Any], path: Path, trained: Trained, calibrate_on: DigitsDataModule | None
+    net: nn.Module, images: Tensor, dynamic: dict[str, Any], part: Path, trained: Trained, calibrate_on: DigitsDataModule | None
 ) -> None:
     try:
         import onnx
@@ -95,7 +92,7 @@ def _write_onnx(
     torch.onnx.export(
         net,
         (images,),
-        path,
+        part,
         input_names=["images"],
         output_names=["logits"],
         dynamic_shapes=dynamic,
@@ -104,14 +101,14 @@ def _write_onnx(
         verbose=False,
     )
     if calibrate_on:
-        quantization.quant_pre_process(path, path, skip_symbolic_shape=True)
-        quantization.quantize_static(path, path, _Calibration(calibrate_on), per_channel=True)
-    model = onnx.load(path)
+        quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
+        quantization.quantize_static(part, part, _Calibration(calibrate_on), per_channel=True)
+    model = onnx.load(part)
     for node in model.graph.node:  # the exporter notes where in which source file each comes from, half of the bytes
         del node.metadata_props[:]
     # What `evaluate` needs of the run.
     onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(trained.cfg), "parameters": str(trained.params)})
-    onnx.save(model, path)
+    onnx.save(model, part)
 
 
 class _Calibration:

@@ -1,8 +1,21 @@
-"""When a file has to be read again: a stamp that changes with its contents, to keep what was read by."""
+"""Files that are whole or not there at all, whatever stops their writer; and when one has to be read again.
 
+Everything this package writes goes through here. Imports neither torch nor lightning.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 Stamp = tuple[int, int, int] | None
+
+# What writing reports without a path: no space left, over the quota, over the limit on a file's size, a broken disk.
+NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def stamp(path: Path) -> Stamp:
@@ -12,3 +25,114 @@ def stamp(path: Path) -> Stamp:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8, as `replacing` does."""
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a name beside `path` to write to; what lies there in the end takes the place of `path`, on disk when this returns.
+
+    Left by an exception, `path` is as it was, and nothing is left beside it.
+
+    Raises:
+        OSError: With the path.
+    """
+    # Another name for every writer: jobs of a sweep side by side write one leaderboard.
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    with naming(path, part):
+        try:
+            yield part
+            sync(part)
+            part.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a read-only file system, on which there is none
+                part.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Names the path in an OSError that names none, or only the part that was to become it."""
+    try:
+        yield
+    except OSError as error:
+        if (error.filename is None and error.errno in NAMELESS) or (part and str(error.filename) == str(part)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Brings a file or a directory, which holds the names of its files, from memory to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems know no fsync of a directory
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_parts(directory: Path) -> None:
+    """Removes what a writer left that was killed. Only for who holds the directory's lock."""
+    for part in directory.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
+class AppendedFile:
+    """A file that only grows: what was added is on disk, whole, when `flush` returns, or not in the file at all.
+
+    A `flush` that fails raises an OSError with the path, and ends it: it takes no more, and to close it raises nothing again.
+
+    Args:
+        path: Created; must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with naming(path):
+            self._file = path.open("xb", buffering=0)
+            sync(path.parent)
+        self._pending = bytearray()
+
+    def write(self, content: bytes) -> None:
+        self._pending += content
+
+    def flush(self) -> None:
+        if self._file.closed:
+            return
+        end = self._file.tell()
+        with naming(self.path):
+            try:
+                while self._pending:
+                    del self._pending[: self._file.write(self._pending)]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # a file system that has become read-only
+                    self._file.truncate(end)
+                self._file.close()
+                raise
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+
+class LogFile(logging.FileHandler):
+    """A log that, when it cannot be written, is an error as any other file is; logging would print a stack trace and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        with naming(Path(self.baseFilename)):
+            raise error

@@ -4,11 +4,13 @@ Hydra calls `Study` (conf/hydra/callbacks). Hydra turns an exception in a callba
 SystemExit. Imports neither torch nor lightning.
 """
 
+import contextlib
+import json
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -18,19 +20,21 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning import leaderboard
+from mnist_lightning import files, leaderboard
 from mnist_lightning.config import NAMED, ConfigError, check, one_line, register_resolvers
 from mnist_lightning.explain import complain
+from mnist_lightning.lock import Lock
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 from mnist_lightning.torchrun import agree
 
 # Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
 register_resolvers()
+
+SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
 
 
 class Interrupted(SystemExit):
@@ -56,10 +60,10 @@ def catch_signals() -> None:
 
 
 class Refused(SystemExit):
-    """The configuration was refused before anything ran."""
+    """The configuration was refused, or the output directory cannot be written, before anything ran."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(BAD_CONFIG)
+        super().__init__(FAILED if isinstance(error, OSError) else BAD_CONFIG)
         self.error = error
 
 
@@ -67,6 +71,7 @@ class Study(Callback):
     """Hydra's hooks around a single run and a sweep."""
 
     num_jobs = 0
+    lock: ClassVar[Lock | None] = None  # of a sweep's directory; not of the object, copies of which go to other processes
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
@@ -86,19 +91,15 @@ class Study(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             directory = Path(config.hydra.sweep.dir)
-            if config.resume:
-                if not _given(config, "hydra.sweep.dir"):
-                    directory = _earlier(config, directory, "multirun.yaml", _same_sweep)
-            elif Path(directory, "multirun.yaml").exists():
-                raise ConfigError(
-                    f"hydra.sweep.dir={directory}: the directory holds a sweep already; "
-                    "go on with it by resume=true, or name another"
-                )
+            if config.resume and not _given(config, "hydra.sweep.dir"):
+                directory = _earlier(config, directory, SWEEP, _same_sweep)
             _pin(config, "sweep", directory)
             overrides = _parse(config)
             _name_by_what_varies(config, overrides)
             self.num_jobs = _check_sweep(config, overrides)
-        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+            Study.lock = Lock(directory)
+            _claim(config, directory)
+        except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
             raise Refused(error) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -112,7 +113,8 @@ class Study(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             sweep_dir = Path(config.hydra.sweep.dir)
-            leaderboard.write(sweep_dir, find_runs([sweep_dir]))  # after every job: a killed sweep has its table too
+            with contextlib.suppress(OSError):  # it is written again at the end, which tells
+                leaderboard.write(sweep_dir, find_runs([sweep_dir]))  # after every job: a killed sweep has its table too
 
     def _sum_up(self, sweep_dir: Path) -> int:
         """Prints the leaderboard; returns the worst of the jobs' exit statuses."""
@@ -151,13 +153,29 @@ def _same_run(config: DictConfig, directory: Path) -> bool:
 
 
 def _same_sweep(config: DictConfig, directory: Path) -> bool:
-    def overrides(sweep: DictConfig) -> list[str]:
-        return sorted(override for override in sweep.hydra.overrides.task if not override.startswith(("resume=", "ckpt_path=")))
-
     try:
-        return overrides(cast(DictConfig, OmegaConf.load(directory / "multirun.yaml"))) == overrides(config)
-    except (OSError, YAMLError, OmegaConfBaseException):
+        return bool(json.loads((directory / SWEEP).read_text("utf-8")) == _task(config))
+    except (OSError, ValueError):
         return False
+
+
+def _task(config: DictConfig) -> list[str]:
+    """What the command line asks of a sweep, by which the same command finds it again."""
+    return sorted(override for override in config.hydra.overrides.task if not override.startswith(("resume=", "ckpt_path=")))
+
+
+def _claim(config: DictConfig, directory: Path) -> None:
+    """Makes a directory, of which the lock is held, this sweep's own by `sweep.json` in it.
+
+    Hydra's multirun.yaml says more, and is written in place: a full disk would leave half of it, and a sweep that no command
+    finds again.
+    """
+    if not config.resume and (directory / SWEEP).exists():
+        raise ConfigError(
+            f"hydra.sweep.dir={directory}: the directory holds a sweep already; go on with it by resume=true, or name another"
+        )
+    files.remove_parts(directory)
+    files.write(directory / SWEEP, json.dumps(_task(config), indent=2) + "\n")
 
 
 def _draw(runs: list[Run], path: Path) -> bool:

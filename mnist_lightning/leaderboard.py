@@ -8,7 +8,6 @@ import argparse
 import csv
 import io
 import math
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnist_lightning import files
 from mnist_lightning.config import ConfigError
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs
@@ -266,8 +266,7 @@ def text(entries: Sequence[Entry], runs: Sequence[Run]) -> str:
 
 
 def write(directory: Path, runs: Sequence[Run]) -> str:
-    """Writes `leaderboard.csv` and `leaderboard.md` of the runs into the directory, each complete or not at all; returns the
-    report."""
+    """Writes `leaderboard.csv` and `leaderboard.md` of the runs into the directory; returns the report."""
     entries = entries_of(runs, varied_keys(runs))
     report = text(entries, runs)
     rows = rows_of(entries)
@@ -277,9 +276,7 @@ def write(directory: Path, runs: Sequence[Run]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     for name, content in (("leaderboard.csv", file.getvalue()), ("leaderboard.md", report + "\n")):
-        part = directory / f"{name}.{os.getpid()}.part"  # jobs of a parallel sweep end in processes of their own
-        part.write_text(content, encoding="utf-8")
-        part.replace(directory / name)
+        files.write(directory / name, content)
     return report
 
 

@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import struct
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mnist_lightning.files import Stamp, stamp
+from mnist_lightning.files import Stamp, replacing, stamp
 
 log = logging.getLogger(__name__)
 
@@ -211,27 +210,21 @@ def _download(file: IDXFile, folder: Path, mirrors: Sequence[str]) -> tuple[Path
 
 
 def _fetch(url: str, path: Path, md5: str) -> Path:
-    """Downloads to a temporary file beside `path` and renames it once its MD5 is right: no half file under the final name."""
+    """Downloads a file, which gets its name once its MD5 is right."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.md5(usedforsecurity=False)
     with (
         urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response,
-        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part,
+        replacing(path) as part,
+        part.open("wb") as file,
+        tqdm(total=response.length, desc=path.name, unit="B", unit_scale=True, disable=None) as progress,
     ):
-        try:
-            with tqdm(total=response.length, desc=path.name, unit="B", unit_scale=True, disable=None) as progress:
-                while chunk := response.read(1 << 16):
-                    part.write(chunk)
-                    digest.update(chunk)
-                    progress.update(len(chunk))
-            if digest.hexdigest() != md5:
-                raise ValueError(f"expected MD5 {md5}, received {part.tell():,} bytes with MD5 {digest.hexdigest()}")
-            part.close()
-            Path(part.name).chmod(0o644)  # a temporary file is its maker's alone; MNIST is for all
-            Path(part.name).replace(path)
-        except BaseException:
-            Path(part.name).unlink()
-            raise
+        while chunk := response.read(1 << 16):
+            file.write(chunk)
+            digest.update(chunk)
+            progress.update(len(chunk))
+        if digest.hexdigest() != md5:
+            raise ValueError(f"expected MD5 {md5}, received {file.tell():,} bytes with MD5 {digest.hexdigest()}")
     return path
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from mnist_lightning import files
 from mnist_lightning.config import ConfigError
 from mnist_lightning.leaderboard import markdown
 
@@ -79,11 +80,9 @@ def write_pages(directory: Path, report: object, pictures: Sequence[Picture]) ->
     pages = {"report.html": _html(report), "report.md": _markdown(report)}
     (directory / FOLDER).mkdir(exist_ok=True)
     for picture in pictures:
-        (directory / FOLDER / picture.name).write_bytes(picture.content)
+        files.write(directory / FOLDER / picture.name, picture.content)
     for name, text in pages.items():
-        part = directory / f"{name}.part"
-        part.write_text(text, "utf-8")
-        part.replace(directory / name)
+        files.write(directory / name, text)
 
 
 def _html(report: object) -> str:

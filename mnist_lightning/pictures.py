@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from mnist_lightning.files import replacing
 from mnist_lightning.leaderboard import Entry
 
 DOTS, MEAN_COLOR, TARGET_COLOR = "#7a9cc6", "#1b3a5c", "#b5402a"
@@ -43,9 +44,8 @@ def draw_sweep(entries: Sequence[Entry], path: Path) -> bool:
         _draw_line(figure, entries)
     else:
         _draw_heat_map(figure, entries)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part)
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part)
     return True
 
 

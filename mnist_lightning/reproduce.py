@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.config import ConfigError, register_resolvers
+from mnist_lightning.config import ConfigError, one_line, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK
@@ -127,6 +127,9 @@ def main() -> None:
     except ConfigError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG)
+    except OSError as error:
+        complain(f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(FAILED)
     print("\n".join([f"\n{comparison.outcome.upper()}  {given.run_dir}", *(f"  {line}" for line in comparison.lines)]))
     sys.exit(FAILED if comparison.outcome == DIFFERENT else OK)
 

@@ -8,6 +8,7 @@ A CSV is named after the preset its runs used (`default`, or one of `conf/experi
 
 import argparse
 import csv
+import io
 import statistics
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -16,10 +17,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, register_resolvers
+from mnist_lightning import files
+from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, one_line, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_epochs
-from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.verdict import wilson_interval
 
 RESULTS_DIR = Path("results")
@@ -119,10 +121,11 @@ def _last_epoch(run: Run) -> dict[str, float]:
 
 def write_csv(rows: list[Row], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    files.write(path, file.getvalue())
 
 
 def add_to_csv(rows: list[Row], path: Path) -> int:
@@ -210,6 +213,9 @@ def main() -> None:
     except ConfigError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG)
+    except OSError as error:
+        complain(f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(FAILED)
     print(f"{given.csv}: {num_rows} runs")
 
 

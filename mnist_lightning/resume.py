@@ -12,6 +12,8 @@ import torch
 from omegaconf import DictConfig
 
 from mnist_lightning.environment import code_hash
+from mnist_lightning.files import remove_parts
+from mnist_lightning.lock import LOCK
 from mnist_lightning.runs import SET_ASIDE, UNFINISHED, Run, flatten, read_run
 from mnist_lightning.verdict import ERROR, INTERRUPTED
 
@@ -33,11 +35,12 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     disk, another process of the run that died) continues from `last.ckpt` where that can be read; anything else is set aside.
 
     Args:
-        directory: May not exist yet.
+        directory: May not exist yet. Of which the caller holds the lock.
         cfg: The configuration to go on with.
     """
     if not directory.exists() or not (directory / "config.yaml").exists():
         return Taken()
+    remove_parts(directory)
     run = read_run(directory)
     same = run.config == flatten(cfg) and _code_of(directory) == code_hash()
     if same and run.finished:
@@ -70,7 +73,8 @@ def _set_aside(directory: Path) -> None:
     number = 1 + sum(path.name.startswith(SET_ASIDE) for path in directory.iterdir())
     folder = directory / f"{SET_ASIDE}{number}"
     folder.mkdir()
-    for path in list(directory.iterdir()):
-        if not path.name.startswith(SET_ASIDE) and path.name != "run.log":
+    # config.yaml goes last: killed before that, there is a run in the directory still, and its other files are set aside too.
+    for path in sorted(directory.iterdir(), key=lambda path: path.name == "config.yaml"):
+        if not path.name.startswith(SET_ASIDE) and path.name not in ("run.log", LOCK):
             # Under another name TensorBoard takes no events for a run of their own.
             path.rename(folder / path.name.replace("tfevents", "set-aside"))

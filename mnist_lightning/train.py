@@ -1,26 +1,33 @@
 """One run from configuration to verdict: seed, build, fit, test, judge."""
 
+import contextlib
+import io
 import json
 import logging
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_lightning import files
 from mnist_lightning.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
-from mnist_lightning.dashboard import Dashboard, Events, record
+from mnist_lightning.dashboard import Dashboard, record
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.environment import device_name, device_of, versions
+from mnist_lightning.events import Events
 from mnist_lightning.gate import Gate, GateError
+from mnist_lightning.lock import Lock
 from mnist_lightning.memory import keep_freed
 from mnist_lightning.resume import Taken, take_up
 from mnist_lightning.runs import read_run
@@ -59,6 +66,12 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     quieten()
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes
         return _follow(cfg, output_dir)
+    with Lock(output_dir):
+        return _lead(cfg, output_dir)
+
+
+def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
+    """The run in its first process, which alone writes."""
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
         agree(START, KEPT)
@@ -83,8 +96,12 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         verdict = gate.verdict(cfg.seed, stopped, why)
         verdict.exit_status = exit_status(sys.exc_info()[1])
         verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
-        verdict.write(output_dir / "verdict.json")
-        record(verdict, cfg, output_dir)
+        # An error is on its way up already, and may well be that of a full disk.
+        unless_error = contextlib.suppress(OSError) if stopped == ERROR else contextlib.nullcontext()
+        with unless_error:
+            record(verdict, cfg, output_dir)
+        with unless_error:
+            verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
         if stopped != ERROR:
             print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
     return verdict
@@ -152,6 +169,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
         "trainer",
         callbacks=callbacks,
         logger=events,
+        plugins=WholeCheckpoints(),
         default_root_dir=output_dir,
         enable_progress_bar=show_progress,
         enable_model_summary=False,
@@ -178,28 +196,37 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there; Lightning's own way moves them from the folder for temporary files."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        files.write(Path(path), content.getvalue())
+
+
 def _checkpoint(output_dir: Path, name: str, monitor: str | None) -> ModelCheckpoint:
     """`NAME.ckpt`, rewritten at the end of every epoch, or of every epoch that is the best so far."""
     return ModelCheckpoint(output_dir, filename=name, monitor=monitor, mode="max", enable_version_counter=False)
 
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:
-    """Makes the directory this run's own by creating `config.yaml`, the resolved configuration, in it.
+    """Makes the directory this run's own by `config.yaml`, the resolved configuration, in it.
+
+    Args:
+        output_dir: Of which the caller holds the lock.
 
     Raises:
         ConfigError: Another run has claimed it.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with (output_dir / "config.yaml").open("x", encoding="utf-8") as file:
-            file.write(OmegaConf.to_yaml(cfg, resolve=True))
-        environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
-        (output_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-    except FileExistsError:
+    if (output_dir / "config.yaml").exists():
         raise ConfigError(
             f"{output_dir}: the directory holds a run already (config.yaml); "
             "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
-        ) from None
+        )
+    environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
+    files.write(output_dir / "environment.json", json.dumps(environment, indent=2) + "\n")
+    files.write(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def exit_status(error: BaseException | None) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from mnist_lightning import files
+
 # Two-sided 95 % of a normal distribution.
 Z95 = 1.959963984540054
 
@@ -76,10 +78,8 @@ class Verdict:
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Writes `verdict.json`, complete or not at all: to a temporary file first, then renamed."""
-        part = path.with_suffix(".json.part")
-        part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+        """Writes `verdict.json`."""
+        files.write(path, json.dumps(asdict(self), indent=2) + "\n")
 
     def text(self) -> str:
         """The verdict in a few lines for the terminal."""

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ class EpochTable(L.Callback):
     def _keep_rows(self, num_epochs: int) -> None:
         """Drops the row of an epoch that was written before the checkpoint that a resumed run goes on from."""
         with self.path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[: 1 + num_epochs]
+            rows = list(itertools.islice(csv.reader(file), 1 + num_epochs))
         part = self.path.with_suffix(".csv.part")
         with part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)

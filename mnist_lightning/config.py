@@ -5,12 +5,14 @@ Imports neither torch nor lightning: `--help` and a bad value answer at once.
 
 import hashlib
 import inspect
+import io
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -25,6 +27,8 @@ from mnist_lightning.schema import Config
 _PACKAGE = Path(__file__).resolve().parent
 # Inside the package when installed from a wheel, beside it in a checkout.
 CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH = 100_000, 20  # of a file that a run or a sweep left
 
 LAUNCH_ID = secrets.token_hex(3)
 
@@ -41,6 +45,38 @@ def compose_config(*overrides: str) -> DictConfig:
     """
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=list(overrides))
+
+
+def parse_config(text: str) -> DictConfig:
+    """The resolved configuration that a run left in its config.yaml.
+
+    Raises:
+        ConfigError: As `parse_yaml`, or it asks for values from its surroundings, which are written out in a run's.
+        OSError, YAMLError, OmegaConfBaseException: As `parse_yaml`.
+    """
+    if interpolation := re.search(r"\$\{[^}\s]*}?", text):
+        raise ConfigError(f"{interpolation[0]}: a run's configuration is resolved and holds none")
+    return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> DictConfig:
+    """A configuration that takes no more room in memory than its text accounts for.
+
+    Raises:
+        ConfigError: It repeats parts by reference, is nested deep, or holds no keys.
+        OSError, YAMLError, OmegaConfBaseException: It is not to be read as a configuration.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"*{event.anchor}: a part is repeated by reference, which no run does")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_CONFIG_DEPTH:
+            raise ConfigError(f"nested more than {MAX_CONFIG_DEPTH} deep")
+    loaded = OmegaConf.load(io.StringIO(text))
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError("it holds no keys")
+    return loaded
 
 
 # --- checking -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ their softmax are the probabilities. It is compared with the network on every te
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,9 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
     left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
     dynamic = {"images": {0: torch.export.Dim("N")}}
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
+    # A folder of its own: what lies beside the checkpoint may be links to anywhere.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        part = Path(folder, path.name)
         if file_format == "onnx":
             _write_onnx(folded, images, dynamic, part, trained, data if int8 else None)
             exported: nn.Module = OnnxNetwork(part, num_threads=1)
@@ -69,8 +71,6 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
             exported = torch.export.load(part).module()  # written a moment ago: safe to read
         compared = _compare(trained.net, exported, data, int8)
         part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
     own, exported_ms = (_latency_ms(run, images[:1]) for run in (trained.net, exported))
     return "\n".join(
         [

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -18,13 +18,14 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning import leaderboard
-from mnist_lightning.config import NAMED, ConfigError, check, one_line, register_resolvers
+from mnist_lightning.config import MAX_CONFIG_BYTES, NAMED, ConfigError, check, one_line, parse_yaml, register_resolvers
 from mnist_lightning.explain import complain
+from mnist_lightning.files import read_text
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 from mnist_lightning.torchrun import agree
@@ -155,8 +156,8 @@ def _same_sweep(config: DictConfig, directory: Path) -> bool:
         return sorted(override for override in sweep.hydra.overrides.task if not override.startswith(("resume=", "ckpt_path=")))
 
     try:
-        return overrides(cast(DictConfig, OmegaConf.load(directory / "multirun.yaml"))) == overrides(config)
-    except (OSError, YAMLError, OmegaConfBaseException):
+        return overrides(parse_yaml(read_text(directory / "multirun.yaml", MAX_CONFIG_BYTES))) == overrides(config)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return False
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
+from mnist_lightning.checkpoints import EpochCheckpoint
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
@@ -115,8 +116,8 @@ class Assembled:
     trainer: L.Trainer
     classifier: LitClassifier
     data: DigitsDataModule
-    best: ModelCheckpoint
-    last: ModelCheckpoint
+    best: EpochCheckpoint
+    last: EpochCheckpoint
 
 
 def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
@@ -138,8 +139,8 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     else:
         classifier = LitClassifier(*parts)
 
-    best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
-    last = _checkpoint(output_dir, "last", monitor=None)
+    best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
+    last = EpochCheckpoint(output_dir, "last")
     events, table = Events(output_dir), EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs)
     # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
     dashboard = Dashboard(cfg, events, table)
@@ -176,11 +177,6 @@ def quieten() -> None:
         logger.propagate = True
     for message in SILENCED:
         warnings.filterwarnings("ignore", message=message)
-
-
-def _checkpoint(output_dir: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    """`NAME.ckpt`, rewritten at the end of every epoch, or of every epoch that is the best so far."""
-    return ModelCheckpoint(output_dir, filename=name, monitor=monitor, mode="max", enable_version_counter=False)
 
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:

@@ -4,10 +4,8 @@ Hydra calls `Study` (conf/hydra/callbacks). Hydra turns an exception in a callba
 SystemExit. Imports neither torch nor lightning.
 """
 
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -32,28 +30,6 @@ from mnist_lightning.torchrun import agree
 
 # Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
 register_resolvers()
-
-
-class Interrupted(SystemExit):
-    """Ctrl-C or SIGTERM: ends the process with 128 + the signal's number, through every `except Exception`."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(128 + signum)
-        self.name = signal.Signals(signum).name
-
-    def __str__(self) -> str:
-        return f"stopped by {self.name}"
-
-
-def catch_signals() -> None:
-    """Lets the first Ctrl-C or SIGTERM end the run in order; a second one ends it at once."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        raise Interrupted(signum)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
 
 
 class Refused(SystemExit):

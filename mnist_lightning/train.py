@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_lightning import signals
 from mnist_lightning.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
 from mnist_lightning.checkpoints import EpochCheckpoint
 from mnist_lightning.classifier import LitClassifier
@@ -81,13 +82,17 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         stopped, why = INTERRUPTED, one_line(interruption)
         raise
     finally:
-        verdict = gate.verdict(cfg.seed, stopped, why)
-        verdict.exit_status = exit_status(sys.exc_info()[1])
-        verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
-        verdict.write(output_dir / "verdict.json")
-        record(verdict, cfg, output_dir)
-        if stopped != ERROR:
-            print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
+        error = sys.exc_info()[1]
+        with signals.hold():
+            verdict = gate.verdict(cfg.seed, stopped, why)
+            verdict.exit_status = exit_status(error)
+            verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
+            try:
+                record(verdict, cfg, output_dir)
+            finally:  # last: from then on the run is finished, and a resume leaves it as it is
+                verdict.write(output_dir / "verdict.json")
+            if stopped != ERROR:
+                print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
     return verdict
 
 
@@ -187,9 +192,9 @@ def claim(output_dir: Path, cfg: DictConfig) -> None:
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
+        environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
         with (output_dir / "config.yaml").open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml(cfg, resolve=True))
-        environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
         (output_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
     except FileExistsError:
         raise ConfigError(

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_lightning import torchrun
+from mnist_lightning.files import read_text
 from mnist_lightning.schema import Config
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -47,15 +48,28 @@ def compose_config(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
+def read_config(directory: Path) -> DictConfig:
+    """The resolved configuration that a run left in its directory.
+
+    Raises:
+        ConfigError: As `parse_config`.
+        OSError, ValueError, YAMLError, OmegaConfBaseException: As `files.read_text` and `parse_yaml`.
+    """
+    try:
+        return parse_config(read_text(directory / "config.yaml", MAX_CONFIG_BYTES))
+    except ConfigError as error:
+        raise ConfigError(f"config.yaml {error}") from None
+
+
 def parse_config(text: str) -> DictConfig:
-    """The resolved configuration that a run left in its config.yaml.
+    """The resolved configuration of a run.
 
     Raises:
         ConfigError: As `parse_yaml`, or it asks for values from its surroundings, which are written out in a run's.
         OSError, YAMLError, OmegaConfBaseException: As `parse_yaml`.
     """
     if interpolation := re.search(r"\$\{[^}\s]*}?", text):
-        raise ConfigError(f"{interpolation[0]}: a run's configuration is resolved and holds none")
+        raise ConfigError(f"holds {interpolation[0]}; a run's configuration is resolved")
     return parse_yaml(text)
 
 
@@ -69,13 +83,13 @@ def parse_yaml(text: str) -> DictConfig:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(f"*{event.anchor}: a part is repeated by reference, which no run does")
+            raise ConfigError(f"repeats *{event.anchor} by reference, which no run does")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_CONFIG_DEPTH:
-            raise ConfigError(f"nested more than {MAX_CONFIG_DEPTH} deep")
+            raise ConfigError(f"is nested more than {MAX_CONFIG_DEPTH} deep")
     loaded = OmegaConf.load(io.StringIO(text))
     if not isinstance(loaded, DictConfig):
-        raise ConfigError("it holds no keys")
+        raise ConfigError("holds no whole configuration")
     return loaded
 
 

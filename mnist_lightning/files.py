@@ -18,12 +18,12 @@ def stamp(path: Path) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """A file's text, with the ends of lines that it has.
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """A file's contents.
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        ValueError: It is no regular file, larger than `max_bytes`, or not UTF-8.
+        ValueError: It is no regular file, or larger than `max_bytes`.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -33,4 +33,9 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
         contents = file.read(max_bytes + 1)
     if len(contents) > max_bytes:
         raise ValueError(f"{path.name} is larger than {max_bytes:,} bytes, which no run writes")
-    return contents.decode("utf-8")
+    return contents
+
+
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """A file's text, with the ends of lines that it has; raises as `read_bytes`, and a ValueError where it is not UTF-8."""
+    return read_bytes(path, max_bytes).decode("utf-8")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning.config import MAX_CONFIG_BYTES, ConfigError, parse_config, register_resolvers
+from mnist_lightning.config import ConfigError, read_config, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.files import read_text
 from mnist_lightning.runs import read_run
@@ -59,7 +59,7 @@ def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
         raise ConfigError(
             f"{directory}: no finished run to repeat ({why}); name the folder with its config.yaml and verdict.json"
         )
-    cfg = with_places_of_here(parse_config(read_text(directory / "config.yaml", MAX_CONFIG_BYTES)))
+    cfg = with_places_of_here(read_config(directory))
     if not trust:
         refuse_strangers(cfg)
     if (checkpoint := directory / "last.ckpt").exists():

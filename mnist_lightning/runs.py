@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning.config import MAX_CONFIG_BYTES, one_line, parse_config
-from mnist_lightning.files import Stamp, read_text, stamp
+from mnist_lightning.config import one_line, read_config
+from mnist_lightning.files import Stamp, read_bytes, read_text, stamp
 from mnist_lightning.verdict import ERROR, INTERRUPTED, MISSED, PASSED, Verdict
 
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
@@ -66,7 +66,7 @@ def _read(directory: Path, config_stamp: Stamp, verdict_stamp: Stamp, metrics_st
     config: dict[str, Any] = {}
     verdict: dict[str, Any] = {}
     try:
-        loaded = parse_config(read_text(directory / "config.yaml", MAX_CONFIG_BYTES))
+        loaded = read_config(directory)
         if not isinstance(loaded.get("seed"), int):
             raise ValueError("config.yaml holds no whole configuration")  # the seed stands below all groups
         config = flatten(loaded)
@@ -88,7 +88,7 @@ def _read_verdict(path: Path) -> dict[str, Any]:
         ValueError: A field is missing or no value for it; says which.
     """
     try:
-        verdict = _VERDICT.validate_json(read_text(path), strict=True)
+        verdict = _VERDICT.validate_json(read_bytes(path), strict=True)
     except ValidationError as error:
         detail = error.errors()[0]
         raise ValueError(": ".join([path.name, *map(str, detail["loc"]), detail["msg"]])) from None

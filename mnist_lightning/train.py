@@ -82,10 +82,10 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
         stopped, why = INTERRUPTED, one_line(interruption)
         raise
     finally:
-        error = sys.exc_info()[1]
+        ended_by = sys.exc_info()[1]
         with signals.hold():
             verdict = gate.verdict(cfg.seed, stopped, why)
-            verdict.exit_status = exit_status(error)
+            verdict.exit_status = exit_status(ended_by)
             verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
             try:
                 record(verdict, cfg, output_dir)

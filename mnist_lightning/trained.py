@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,16 +22,15 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from mnist_lightning import checkpoints
 from mnist_lightning.config import (
     CONF_DIR,
-    MAX_CONFIG_BYTES,
     ConfigError,
     build,
     check,
     compose_config,
     one_line,
     parse_config,
+    read_config,
 )
 from mnist_lightning.data import NUM_CLASSES, DigitsDataModule, normalize
-from mnist_lightning.files import read_text
 from mnist_lightning.memory import bounded
 from mnist_lightning.models import count_parameters
 
@@ -211,7 +210,11 @@ def refuse_strangers(cfg: DictConfig) -> None:
     for key, target in _targets(OmegaConf.to_container(cfg)):
         group = key.removesuffix("._target_")
         package = PACKAGES.get(group)
-        ours = {OmegaConf.load(path).get("_target_") for path in CONF_DIR.glob("*/*.yaml") if path.parent.name == group}
+        ours = {
+            cast(DictConfig, OmegaConf.load(path)).get("_target_")
+            for path in CONF_DIR.glob("*/*.yaml")
+            if path.parent.name == group
+        }
         if not (_is_own(target, *package) if package else target in ours):
             raise ConfigError(
                 f"{key}={target}: does not come with this project, and importing it could run any code; "
@@ -234,13 +237,13 @@ def _read_config(directory: Path) -> DictConfig:
     if not path.exists():
         raise ConfigError(f"{path}: there is no such file, and without it no telling what network it is; name a run directory")
     try:
-        return _complete(read_text(path, MAX_CONFIG_BYTES))
+        return _complete(read_config(directory))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: cannot be used as a run's configuration: {one_line(error)}") from None
 
 
-def _complete(text: str) -> DictConfig:
-    cfg = OmegaConf.create({**compose_config(), **parse_config(text)})
+def _complete(loaded: DictConfig) -> DictConfig:
+    cfg = OmegaConf.create({**compose_config(), **loaded})
     check(cfg)
     return cfg
 
@@ -287,7 +290,7 @@ def _load_weights(net: nn.Module, path: Path, target: str) -> None:
 def _load_onnx(path: Path) -> Trained:
     net = OnnxNetwork(path)
     try:
-        cfg, params = _complete(net.notes["config"]), int(net.notes["parameters"])
+        cfg, params = _complete(parse_config(net.notes["config"])), int(net.notes["parameters"])
     except (KeyError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"{path}: does not say how it was trained ({one_line(error)}); name a file that `export` wrote"

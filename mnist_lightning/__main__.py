@@ -14,9 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_lightning import signals
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
 from mnist_lightning.explain import complain, explain
-from mnist_lightning.launch import Refused, Study, catch_signals
+from mnist_lightning.launch import Refused, Study
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.torchrun import FIRST
 
@@ -54,7 +55,7 @@ def job(cfg: DictConfig) -> int:
 
 def main() -> None:
     """Runs the command line, with one clear line for whatever Hydra refuses."""
-    catch_signals()
+    signals.catch()
     register_resolvers()
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print with a stack trace and status 1

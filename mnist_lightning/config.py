@@ -5,12 +5,14 @@ Imports neither torch nor lightning: `--help` and a bad value answer at once.
 
 import hashlib
 import inspect
+import io
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -20,11 +22,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_lightning import torchrun
+from mnist_lightning.files import read_text
 from mnist_lightning.schema import Config
 
 _PACKAGE = Path(__file__).resolve().parent
 # Inside the package when installed from a wheel, beside it in a checkout.
 CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH = 100_000, 20  # of a file that a run or a sweep left
 
 LAUNCH_ID = secrets.token_hex(3)
 
@@ -41,6 +46,51 @@ def compose_config(*overrides: str) -> DictConfig:
     """
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=list(overrides))
+
+
+def read_config(directory: Path) -> DictConfig:
+    """The resolved configuration that a run left in its directory.
+
+    Raises:
+        ConfigError: As `parse_config`.
+        OSError, ValueError, YAMLError, OmegaConfBaseException: As `files.read_text` and `parse_yaml`.
+    """
+    try:
+        return parse_config(read_text(directory / "config.yaml", MAX_CONFIG_BYTES))
+    except ConfigError as error:
+        raise ConfigError(f"config.yaml {error}") from None
+
+
+def parse_config(text: str) -> DictConfig:
+    """The resolved configuration of a run.
+
+    Raises:
+        ConfigError: As `parse_yaml`, or it asks for values from its surroundings, which are written out in a run's.
+        OSError, YAMLError, OmegaConfBaseException: As `parse_yaml`.
+    """
+    if interpolation := re.search(r"\$\{[^}\s]*}?", text):
+        raise ConfigError(f"holds {interpolation[0]}; a run's configuration is resolved")
+    return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> DictConfig:
+    """A configuration that takes no more room in memory than its text accounts for.
+
+    Raises:
+        ConfigError: It repeats parts by reference, is nested deep, or holds no keys.
+        OSError, YAMLError, OmegaConfBaseException: It is not to be read as a configuration.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"repeats *{event.anchor} by reference, which no run does")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_CONFIG_DEPTH:
+            raise ConfigError(f"is nested more than {MAX_CONFIG_DEPTH} deep")
+    loaded = OmegaConf.load(io.StringIO(text))
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError("holds no whole configuration")
+    return loaded
 
 
 # --- checking -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ machine alone, and answers no other site that a browser has open.
 
 import argparse
 import base64
+import contextlib
 import logging
+import mimetypes
 import socket
 import sys
 import threading
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "page"
+MAX_CONNECTIONS = 32  # at a time; a browser opens six
+REQUEST_S = 5.0  # that a connection may last
 CANVAS_SIDE = 140  # pixels; the page sends its drawing in this size, a byte each
 UNSHOWN = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Flatten)  # layers whose output the activation or the next one shows
 
@@ -84,7 +88,9 @@ def make_app(net: nn.Module, source: str) -> "Flask":
         from flask import Flask, Response, abort, request
     except ImportError:
         raise ConfigError("draw: needs the extra draw; pip install 'mnist-lightning[draw]'") from None
-    app = Flask(__name__, static_folder=PAGE, static_url_path="")
+    app = Flask(__name__, static_folder=None)
+    # Read once and served by name: no request is ever looked up as a path.
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and not path.is_symlink()}
     app.config["MAX_CONTENT_LENGTH"] = CANVAS_SIDE**2
     one_at_a_time = threading.Lock()
 
@@ -95,6 +101,8 @@ def make_app(net: nn.Module, source: str) -> "Flask":
             abort(403)
         if request.headers.get("Origin", request.host_url.rstrip("/")) != request.host_url.rstrip("/"):
             abort(403)
+        if "Transfer-Encoding" in request.headers:  # of no stated size
+            abort(411)
 
     @app.after_request
     def keep_to_itself(response: Response) -> Response:
@@ -103,12 +111,15 @@ def make_app(net: nn.Module, source: str) -> "Flask":
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    @app.get("/")
-    def index() -> Response:
-        return app.send_static_file("index.html")
+    @app.get("/", defaults={"name": "index.html"})
+    @app.get("/<name>")
+    def page(name: str) -> Response:
+        if name not in files:
+            abort(404)
+        return Response(files[name], mimetype=mimetypes.guess_type(name)[0])
 
     @app.get("/source")
-    def name() -> dict[str, str]:
+    def where_from() -> dict[str, str]:
         return {"source": source}
 
     @app.post("/look")
@@ -132,9 +143,46 @@ def listen(app: "Flask", port: int) -> "BaseWSGIServer":
     Raises:
         ConfigError: The port is in use, may not be used, or is none.
     """
-    from werkzeug.serving import make_server
+    from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line per request
+    class Handler(WSGIRequestHandler):
+        """Serves one request, for which there is little time."""
+
+        protocol_version = "HTTP/1.0"  # one request a connection
+
+        def handle(self) -> None:
+            # Not a time limit of the socket's, which every byte that trickles in would renew.
+            ending = threading.Timer(REQUEST_S, self.cut)
+            ending.daemon = True
+            ending.start()
+            try:
+                super().handle()
+            finally:
+                ending.cancel()
+
+        def cut(self) -> None:
+            with contextlib.suppress(OSError):  # the client has gone already
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    class Server(ThreadedWSGIServer):
+        """A thread a connection, and no more than MAX_CONNECTIONS of them."""
+
+        free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if self.free.acquire(blocking=False):
+                super().process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                self.free.release()
+
+    # Nothing of what strangers send: neither a line per request nor one per broken connection.
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of an earlier server's closed connections
         try:
@@ -142,7 +190,7 @@ def listen(app: "Flask", port: int) -> "BaseWSGIServer":
             listener.listen()
         except (OSError, OverflowError) as error:
             raise ConfigError(f"--port {port}: cannot be listened on ({one_line(error)}); --port 0 takes a free one") from None
-        return make_server(HOST, listener.getsockname()[1], app, threaded=True, fd=listener.fileno())
+        return Server(HOST, listener.getsockname()[1], app, Handler, fd=listener.fileno())
 
 
 def main() -> None:

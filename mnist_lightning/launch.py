@@ -6,10 +6,8 @@ SystemExit. Imports neither torch nor lightning.
 
 import contextlib
 import json
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -35,28 +33,6 @@ from mnist_lightning.torchrun import agree
 register_resolvers()
 
 SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
-
-
-class Interrupted(SystemExit):
-    """Ctrl-C or SIGTERM: ends the process with 128 + the signal's number, through every `except Exception`."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(128 + signum)
-        self.name = signal.Signals(signum).name
-
-    def __str__(self) -> str:
-        return f"stopped by {self.name}"
-
-
-def catch_signals() -> None:
-    """Lets the first Ctrl-C or SIGTERM end the run in order; a second one ends it at once."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        raise Interrupted(signum)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
 
 
 class Refused(SystemExit):
@@ -154,8 +130,8 @@ def _same_run(config: DictConfig, directory: Path) -> bool:
 
 def _same_sweep(config: DictConfig, directory: Path) -> bool:
     try:
-        return bool(json.loads((directory / SWEEP).read_text("utf-8")) == _task(config))
-    except (OSError, ValueError):
+        return bool(json.loads(files.read_text(directory / SWEEP)) == _task(config))
+    except (OSError, ValueError, RecursionError):
         return False
 
 

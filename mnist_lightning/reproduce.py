@@ -7,18 +7,18 @@ first two, 1 for the third.
 import argparse
 import contextlib
 import csv
+import io
 import math
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from mnist_lightning.config import ConfigError, one_line, register_resolvers
+from mnist_lightning.config import ConfigError, one_line, read_config, register_resolvers
 from mnist_lightning.explain import complain
+from mnist_lightning.files import read_text
 from mnist_lightning.runs import read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK
 from mnist_lightning.verdict import Z95, percent
@@ -37,17 +37,21 @@ class Comparison:
     """What was compared, and what changed between the two."""
 
 
-def reproduce(directory: Path, into: Path) -> Comparison:
+def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
     """Trains the run of a directory again.
 
     Args:
         directory: Of a finished run; only read.
         into: Empty folder for the repetition.
+        trust: Whether what does not come with this project may be imported, which runs its code.
 
     Raises:
-        ConfigError: The directory holds no finished run.
+        ConfigError: The directory holds no finished run, or none that can be read safely.
     """
-    from mnist_lightning.train import run  # torch and lightning take seconds, which a wrong path must not cost
+    # torch and lightning take seconds, which a wrong path must not cost.
+    from mnist_lightning import checkpoints
+    from mnist_lightning.train import run
+    from mnist_lightning.trained import refuse_strangers, with_places_of_here
 
     original = read_run(directory)
     if not original.finished or original.verdict.get("accuracy") is None:
@@ -55,7 +59,11 @@ def reproduce(directory: Path, into: Path) -> Comparison:
         raise ConfigError(
             f"{directory}: no finished run to repeat ({why}); name the folder with its config.yaml and verdict.json"
         )
-    cfg = cast(DictConfig, OmegaConf.load(directory / "config.yaml"))
+    cfg = with_places_of_here(read_config(directory))
+    if not trust:
+        refuse_strangers(cfg)
+    if (checkpoint := directory / "last.ckpt").exists():
+        checkpoints.read(checkpoint)  # before the training, not after it
     cfg.resume, cfg.ckpt_path, cfg.pictures = False, None, "none"
     cfg.gate.on_miss = "warn"  # a miss is to be compared too
     repeated = run(cfg, into)
@@ -85,8 +93,8 @@ def compare(first: Path, first_verdict: dict[str, Any], second: Path, second_ver
 
 def _figures(path: Path) -> list[dict[str, str]]:
     """The rows of a metrics.csv, without their wall time."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
 def _first_difference(first: list[dict[str, str]], second: list[dict[str, str]]) -> int | None:
@@ -100,9 +108,11 @@ def _first_difference(first: list[dict[str, str]], second: list[dict[str, str]])
 def _same_weights(first: Path, second: Path) -> bool | None:
     import torch
 
+    from mnist_lightning import checkpoints
+
     if not first.exists() or not second.exists():
         return None
-    states = [torch.load(path, map_location="cpu", weights_only=True)["state_dict"] for path in (first, second)]
+    states = [checkpoints.read(path)["state_dict"] for path in (first, second)]
     return states[0].keys() == states[1].keys() and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -118,12 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, help="directory of a finished run")
     parser.add_argument("--into", type=Path, help="empty folder that keeps the repetition (default: none is kept)")
+    parser.add_argument("--trust", action="store_true", help="import what config.yaml names, wherever it lies: runs its code")
     given = parser.parse_args()
     register_resolvers()
     try:
         with contextlib.ExitStack() as stack:
             into = given.into or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            comparison = reproduce(given.run_dir, into)
+            comparison = reproduce(given.run_dir, into, given.trust)
     except ConfigError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG)

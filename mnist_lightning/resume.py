@@ -4,15 +4,15 @@ Nothing is deleted: files of a run that is started over move to `set-aside-N` be
 """
 
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
+from mnist_lightning import checkpoints
+from mnist_lightning.config import ConfigError
 from mnist_lightning.environment import code_hash
-from mnist_lightning.files import remove_parts
+from mnist_lightning.files import read_text, remove_parts
 from mnist_lightning.lock import LOCK
 from mnist_lightning.runs import SET_ASIDE, UNFINISHED, Run, flatten, read_run
 from mnist_lightning.verdict import ERROR, INTERRUPTED
@@ -45,9 +45,10 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     same = run.config == flatten(cfg) and _code_of(directory) == code_hash()
     if same and run.finished:
         return Taken(finished=run)
-    checkpoint = directory / "last.ckpt"
-    if same and run.status in (UNFINISHED, INTERRUPTED, ERROR) and _readable(checkpoint):
-        return Taken(checkpoint=checkpoint)
+    last, best = directory / "last.ckpt", directory / "best.ckpt"
+    goes_on = same and run.status in (UNFINISHED, INTERRUPTED, ERROR)
+    if goes_on and _readable(last) and (_readable(best) or not best.exists()):
+        return Taken(checkpoint=last)
     _set_aside(directory)
     return Taken()
 
@@ -55,15 +56,15 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
 def _code_of(directory: Path) -> str | None:
     """The code that the run in a directory was made with, or None if it does not say."""
     try:
-        return str(json.loads((directory / "environment.json").read_text("utf-8"))["versions"]["code"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_text(directory / "environment.json"))["versions"]["code"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _readable(checkpoint: Path) -> bool:
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError):
+        checkpoints.read(checkpoint)
+    except ConfigError:
         return False
     return True
 
@@ -73,8 +74,8 @@ def _set_aside(directory: Path) -> None:
     number = 1 + sum(path.name.startswith(SET_ASIDE) for path in directory.iterdir())
     folder = directory / f"{SET_ASIDE}{number}"
     folder.mkdir()
-    # config.yaml goes last: killed before that, there is a run in the directory still, and its other files are set aside too.
-    for path in sorted(directory.iterdir(), key=lambda path: path.name == "config.yaml"):
-        if not path.name.startswith(SET_ASIDE) and path.name not in ("run.log", LOCK):
-            # Under another name TensorBoard takes no events for a run of their own.
-            path.rename(folder / path.name.replace("tfevents", "set-aside"))
+    moved = [path for path in directory.iterdir() if not path.name.startswith(SET_ASIDE) and path.name not in ("run.log", LOCK)]
+    # Killed on the way, the rest must still count as a run, by config.yaml, and as none to go on with, without last.ckpt.
+    for path in sorted(moved, key=lambda path: {"last.ckpt": 0, "config.yaml": 2}.get(path.name, 1)):
+        # Under another name TensorBoard takes no events for a run of their own.
+        path.rename(folder / path.name.replace("tfevents", "set-aside"))

@@ -5,6 +5,7 @@ Imports neither torch nor lightning.
 
 import csv
 import functools
+import io
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning.config import one_line
-from mnist_lightning.files import Stamp, stamp
+from mnist_lightning.config import one_line, read_config
+from mnist_lightning.files import Stamp, read_bytes, read_text, stamp
 from mnist_lightning.verdict import ERROR, INTERRUPTED, MISSED, PASSED, Verdict
 
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
@@ -65,8 +66,8 @@ def _read(directory: Path, config_stamp: Stamp, verdict_stamp: Stamp, metrics_st
     config: dict[str, Any] = {}
     verdict: dict[str, Any] = {}
     try:
-        loaded = OmegaConf.load(directory / "config.yaml")
-        if not isinstance(loaded, DictConfig) or not isinstance(loaded.get("seed"), int):
+        loaded = read_config(directory)
+        if not isinstance(loaded.get("seed"), int):
             raise ValueError("config.yaml holds no whole configuration")  # the seed stands below all groups
         config = flatten(loaded)
         if not verdict_stamp:
@@ -87,7 +88,7 @@ def _read_verdict(path: Path) -> dict[str, Any]:
         ValueError: A field is missing or no value for it; says which.
     """
     try:
-        verdict = _VERDICT.validate_json(path.read_bytes(), strict=True)
+        verdict = _VERDICT.validate_json(read_bytes(path), strict=True)
     except ValidationError as error:
         detail = error.errors()[0]
         raise ValueError(": ".join([path.name, *map(str, detail["loc"]), detail["msg"]])) from None
@@ -100,7 +101,7 @@ def _read_verdict(path: Path) -> dict[str, Any]:
 
 def _check_metrics(path: Path, epochs: int) -> None:
     """Raises a ValueError for a table without a whole row for every epoch."""
-    contents = path.read_text("utf-8")
+    contents = read_text(path)
     lines = contents.splitlines()
     if len(lines) != 1 + epochs or len({line.count(",") for line in lines}) != 1 or not contents.endswith("\n"):
         raise ValueError(f"{path.name}: not a whole row for each of {epochs} epochs")
@@ -112,9 +113,9 @@ def read_epochs(directory: Path) -> list[dict[str, float]]:
     Raises:
         OSError, ValueError: There is no such file, or it is damaged.
     """
-    with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, strict=True))
-    if any(None in row or None in row.values() for row in rows):
+    contents = read_text(directory / "metrics.csv")
+    rows = list(csv.DictReader(io.StringIO(contents, newline=""), strict=True))
+    if not contents.endswith("\n") or any(None in row or None in row.values() for row in rows):
         raise ValueError("metrics.csv: a row is cut off")
     return [{name: float(value) if value else math.nan for name, value in row.items()} for row in rows]
 

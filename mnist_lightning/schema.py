@@ -98,8 +98,8 @@ class _Data(_Open):
     root: Annotated[str, _rule("a folder", "data", min_length=1)] = "data"
     places: Annotated[list[str], _rule("a list of folders", ["../shared/mnist"])] = []
     mirrors: Annotated[list[str], _rule("a list of addresses", [])] = []
-    train_images: Annotated[int, _rule("an integer of at least 10", 10000, ge=10)] = 60_000
-    test_images: Annotated[int, _rule("an integer of at least 10", 2000, ge=10)] = 10_000
+    train_images: Annotated[int, _rule("an integer from 10 to 100000", 10000, ge=10, le=100_000)] = 60_000
+    test_images: Annotated[int, _rule("an integer from 10 to 100000", 2000, ge=10, le=100_000)] = 10_000
 
 
 class _Trainer(_Open):

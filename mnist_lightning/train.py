@@ -1,24 +1,22 @@
 """One run from configuration to verdict: seed, build, fit, test, judge."""
 
 import contextlib
-import io
 import json
 import logging
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning import files
+from mnist_lightning import files, signals
 from mnist_lightning.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
+from mnist_lightning.checkpoints import EpochCheckpoint, WholeCheckpoints
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import ConfigError, build, check, one_line
 from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
@@ -93,17 +91,19 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
         stopped, why = INTERRUPTED, one_line(interruption)
         raise
     finally:
-        verdict = gate.verdict(cfg.seed, stopped, why)
-        verdict.exit_status = exit_status(sys.exc_info()[1])
-        verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
+        ended_by = sys.exc_info()[1]
         # An error is on its way up already, and may well be that of a full disk.
         unless_error = contextlib.suppress(OSError) if stopped == ERROR else contextlib.nullcontext()
-        with unless_error:
-            record(verdict, cfg, output_dir)
-        with unless_error:
-            verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
-        if stopped != ERROR:
-            print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
+        with signals.hold():
+            verdict = gate.verdict(cfg.seed, stopped, why)
+            verdict.exit_status = exit_status(ended_by)
+            verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
+            with unless_error:
+                record(verdict, cfg, output_dir)
+            with unless_error:
+                verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
+            if stopped != ERROR:
+                print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
     return verdict
 
 
@@ -132,8 +132,8 @@ class Assembled:
     trainer: L.Trainer
     classifier: LitClassifier
     data: DigitsDataModule
-    best: ModelCheckpoint
-    last: ModelCheckpoint
+    best: EpochCheckpoint
+    last: EpochCheckpoint
 
 
 def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
@@ -155,8 +155,8 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
     else:
         classifier = LitClassifier(*parts)
 
-    best = _checkpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
-    last = _checkpoint(output_dir, "last", monitor=None)
+    best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
+    last = EpochCheckpoint(output_dir, "last")
     events, table = Events(output_dir), EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs)
     # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
     dashboard = Dashboard(cfg, events, table)
@@ -194,20 +194,6 @@ def quieten() -> None:
         logger.propagate = True
     for message in SILENCED:
         warnings.filterwarnings("ignore", message=message)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there; Lightning's own way moves them from the folder for temporary files."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        files.write(Path(path), content.getvalue())
-
-
-def _checkpoint(output_dir: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    """`NAME.ckpt`, rewritten at the end of every epoch, or of every epoch that is the best so far."""
-    return ModelCheckpoint(output_dir, filename=name, monitor=monitor, mode="max", enable_version_counter=False)
 
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:

@@ -6,25 +6,44 @@ beside it, and only if that names one of `mnist_lightning.models`; an ONNX file 
 
 import argparse
 import importlib
-import pickle
 import re
-import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning.config import ConfigError, build, check, compose_config, one_line
-from mnist_lightning.data import DigitsDataModule, normalize
+from mnist_lightning import checkpoints
+from mnist_lightning.config import (
+    CONF_DIR,
+    ConfigError,
+    build,
+    check,
+    compose_config,
+    one_line,
+    parse_config,
+    read_config,
+)
+from mnist_lightning.data import NUM_CLASSES, DigitsDataModule, normalize
+from mnist_lightning.memory import bounded
 from mnist_lightning.models import count_parameters
+
+RUN_BYTES = 4 * 2**30  # of memory that a network may take, or an ONNX file for a batch
 
 # The checkpoint whose accuracy a rule of the gate judges; of the last epochs it is the last one.
 JUDGED = {"best": "best", "selected": "best", "last": "last", "mean_last_3": "last"}
+
+# Where the networks and data of this project are defined, and what they are.
+PACKAGES: dict[str, tuple[str, type]] = {
+    "model": ("mnist_lightning.models", nn.Module),
+    "data": ("mnist_lightning.data", DigitsDataModule),
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,7 @@ class OnnxNetwork(nn.Module):
     """An exported network, run by ONNX Runtime.
 
     Args:
-        path: Read whole, so that the file cannot refer to others.
+        path: One that refers to other files is refused.
         num_threads: 0 lets ONNX Runtime choose.
 
     Raises:
@@ -71,14 +90,20 @@ class OnnxNetwork(nn.Module):
     def __init__(self, path: Path, num_threads: int = 0) -> None:
         super().__init__()
         try:
+            import onnx
             import onnxruntime
         except ImportError:
             raise ConfigError(f"{path}: ONNX needs the extra onnx; pip install 'mnist-lightning[onnx]'") from None
+        self.path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
-        options.log_severity_level = 3  # errors; warnings speak of ONNX Runtime's own choices
+        options.log_severity_level = 4  # what it raises says the same
         try:
-            self.session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            contents = path.read_bytes()
+            with bounded(RUN_BYTES + 8 * len(contents)):
+                if _refers_to_files(onnx.load_model_from_string(contents)):
+                    raise ConfigError("its weights lie in other files, which are not read; name a file that `export` wrote")
+                self.session = onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a class of its own for every failure, without a common base
             raise ConfigError(f"{path}: cannot be read as an ONNX file: {one_line(error)}") from None
         inputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_inputs()]
@@ -87,7 +112,25 @@ class OnnxNetwork(nn.Module):
         self.notes: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(self.session.run(None, {"images": images.numpy()})[0])
+        try:
+            with bounded(RUN_BYTES):
+                logits = self.session.run(None, {"images": images.numpy()})[0]
+        except Exception as error:  # as above
+            raise ConfigError(f"{self.path}: fails on {len(images)} images: {one_line(error)}") from None
+        if logits.shape != (len(images), NUM_CLASSES) or logits.dtype != np.float32:
+            shape = f"{logits.dtype} {logits.shape}"
+            raise ConfigError(f"{self.path}: gives {shape}, not logits float32 (N, 10); name a file that `export` wrote")
+        return torch.from_numpy(logits)
+
+
+def _refers_to_files(message: Any) -> bool:
+    """Whether any tensor in a part of an ONNX model names a file that holds its values."""
+    for _, value in message.ListFields():
+        parts = [value] if hasattr(value, "ListFields") else value if isinstance(value, Iterable) else []
+        for part in parts:
+            if hasattr(part, "ListFields") and (getattr(part, "external_data", None) or _refers_to_files(part)):
+                return True
+    return False
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +171,8 @@ def load(path: Path, trust: bool = False) -> Trained:
         checkpoint, why = path / f"{name}.ckpt", f", weights of the {name} epoch: gate.rule={cfg.gate.rule}"
         if not checkpoint.exists():
             raise ConfigError(f"{path}: there is no {name}.ckpt, which gate.rule={cfg.gate.rule} judges; has the run finished?")
-    net = _build_own(cfg, "model", nn.Module, trust)
+    with bounded(RUN_BYTES):
+        net = _build_own(cfg, "model", trust)
     _load_weights(net, checkpoint, str(cfg.model._target_))
     params = count_parameters(net)
     return Trained(f"{checkpoint}{why}", checkpoint, GreyValues(net).eval().requires_grad_(False), cfg, params)
@@ -141,14 +185,50 @@ def load_data(cfg: DictConfig, trust: bool = False) -> DigitsDataModule:
         ConfigError: The configuration names another data module, or refuses it.
         MNISTNotFoundError, MNISTFileError, OSError: As their names say.
     """
+    cfg = with_places_of_here(cfg)
+    data = _build_own(cfg, "data", trust, seed=cfg.seed, augmentation=nn.Identity())
+    data.prepare_data()
+    data.setup("test")
+    return data
+
+
+def with_places_of_here(cfg: DictConfig) -> DictConfig:
+    """A run's configuration in which MNIST is looked for where it lay then, and downloaded to and from where it is now."""
     cfg, now = cfg.copy(), compose_config().data
     if "places" in cfg.data:
         cfg.data.places = [cfg.data.root, *cfg.data.places, *now.places]
         cfg.data.root, cfg.data.mirrors = now.root, now.mirrors
-    data = _build_own(cfg, "data", DigitsDataModule, trust, seed=cfg.seed, augmentation=nn.Identity())
-    data.prepare_data()
-    data.setup("test")
-    return data
+    return cfg
+
+
+def refuse_strangers(cfg: DictConfig) -> None:
+    """Refuses a run's configuration that names what does not come with this project: to build that would run its code.
+
+    Raises:
+        ConfigError: Says which name.
+    """
+    for key, target in _targets(OmegaConf.to_container(cfg)):
+        group = key.removesuffix("._target_")
+        package = PACKAGES.get(group)
+        ours = {
+            cast(DictConfig, OmegaConf.load(path)).get("_target_")
+            for path in CONF_DIR.glob("*/*.yaml")
+            if path.parent.name == group
+        }
+        if not (_is_own(target, *package) if package else target in ours):
+            raise ConfigError(
+                f"{key}={target}: does not come with this project, and importing it could run any code; "
+                "give --trust if you know where it comes from"
+            )
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every `_target_` in a configuration, by its dotted key."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if key == "_target_":
+            yield f"{prefix}{key}", str(value)
+        else:
+            yield from _targets(value, f"{prefix}{key}.")
 
 
 def _read_config(directory: Path) -> DictConfig:
@@ -157,23 +237,20 @@ def _read_config(directory: Path) -> DictConfig:
     if not path.exists():
         raise ConfigError(f"{path}: there is no such file, and without it no telling what network it is; name a run directory")
     try:
-        return _complete(path.read_text("utf-8"))
+        return _complete(read_config(directory))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: cannot be used as a run's configuration: {one_line(error)}") from None
 
 
-def _complete(text: str) -> DictConfig:
-    loaded = OmegaConf.create(text)
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError("it holds no keys")
+def _complete(loaded: DictConfig) -> DictConfig:
     cfg = OmegaConf.create({**compose_config(), **loaded})
     check(cfg)
     return cfg
 
 
-def _build_own(cfg: DictConfig, group: str, base: type, trust: bool, **more: Any) -> Any:
+def _build_own(cfg: DictConfig, group: str, trust: bool, **more: Any) -> Any:
     """Builds what a group names if it is this project's own: to import any other name would run what lies there."""
-    package = {"model": "mnist_lightning.models", "data": "mnist_lightning.data"}[group]
+    package, base = PACKAGES[group]
     target = str(cfg[group]._target_)
     if not trust and not _is_own(target, package, base):
         raise ConfigError(
@@ -200,26 +277,20 @@ def _is_own(target: str, package: str, base: type) -> bool:
 
 
 def _load_weights(net: nn.Module, path: Path, target: str) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on pickles that torch did not write, which are refused anyway
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name.removeprefix("net."): value for name, value in loaded["state_dict"].items() if name.startswith("net.")}
-    except pickle.UnpicklingError:
-        raise ConfigError(f"{path}: is damaged or holds more than weights, code perhaps; nothing of it was run") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: is no checkpoint of a run: {type(error).__name__}: {one_line(error)}") from None
+    loaded = checkpoints.read(path)["state_dict"]
+    state = {name.removeprefix("net."): value for name, value in loaded.items() if str(name).startswith("net.")}
     try:
         net.load_state_dict(state)
-    except RuntimeError as error:  # a line per weight that is missing, unexpected or of another shape
-        first = str(error).splitlines()[1].strip()
+    except (RuntimeError, TypeError, AttributeError) as error:
+        # Of what is missing, unexpected or of another shape there is a line each, below the first.
+        first = (str(error).splitlines()[1:] or [str(error)])[0].strip()
         raise ConfigError(f"{path}: holds the weights of another network than config.yaml's {target}: {first}") from None
 
 
 def _load_onnx(path: Path) -> Trained:
     net = OnnxNetwork(path)
     try:
-        cfg, params = _complete(net.notes["config"]), int(net.notes["parameters"])
+        cfg, params = _complete(parse_config(net.notes["config"])), int(net.notes["parameters"])
     except (KeyError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"{path}: does not say how it was trained ({one_line(error)}); name a file that `export` wrote"

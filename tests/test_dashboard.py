@@ -24,7 +24,7 @@ from mnist_lightning import dashboard, train
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import compose_config
 from mnist_lightning.gate import Gate, GateError
-from mnist_lightning.launch import Interrupted
+from mnist_lightning.signals import Interrupted
 from mnist_lightning.train import run
 from tests.conftest import TINY, leave_run
 

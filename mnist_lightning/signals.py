@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: the first ends a run in order, wherever it is; a second one, of either kind, ends the process at once."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C or SIGTERM: ends the process with 128 + the signal's number, through every `except Exception`."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.name = signal.Signals(signum).name
+
+    def __str__(self) -> str:
+        return f"stopped by {self.name}"
+
+
+class _Stop:
+    """The handler of both signals."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self.holding = False
+        self.held: int | None = None
+        """A signal that waits for the end of `hold`."""
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        # Here too, although the first signal has set it: Lightning puts back the handlers that it found.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if self.received:
+            os.kill(os.getpid(), signum)
+            return
+        self.received = True
+        if self.holding:
+            self.held = signum
+        else:
+            raise Interrupted(signum)
+
+
+_stop = _Stop()
+
+
+def catch() -> None:
+    """Lets the first Ctrl-C or SIGTERM raise `Interrupted`, and a second one end the process."""
+    global _stop
+    _stop = _Stop()
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+
+
+@contextmanager
+def hold() -> Iterator[None]:
+    """Lets a first signal wait until what is written here is whole; a second one does not wait."""
+    _stop.holding = True
+    try:
+        yield
+    finally:
+        _stop.holding = False
+        if _stop.held is not None:
+            signum, _stop.held = _stop.held, None
+            raise Interrupted(signum)

@@ -30,7 +30,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     """Looks at a run's directory and makes it ready.
 
     A finished run of this configuration and this code is kept; one that was interrupted, killed or ended by an error (a full
-    disk, another process of the run that died) continues from `last.ckpt` where that can be read; anything else is set aside.
+    disk, another process of the run that died) continues from `last.ckpt` where that is sound; anything else is set aside.
 
     Args:
         directory: May not exist yet.
@@ -43,7 +43,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     if same and run.finished:
         return Taken(finished=run)
     checkpoint = directory / "last.ckpt"
-    if same and run.status in (UNFINISHED, INTERRUPTED, ERROR) and _readable(checkpoint):
+    if same and run.status in (UNFINISHED, INTERRUPTED, ERROR) and _sound(checkpoint):
         return Taken(checkpoint=checkpoint)
     _set_aside(directory)
     return Taken()
@@ -57,12 +57,13 @@ def _code_of(directory: Path) -> str | None:
         return None
 
 
-def _readable(checkpoint: Path) -> bool:
+def _sound(checkpoint: Path) -> bool:
+    """Whether it can be read and holds numbers: from weights that are NaN nothing is learned any more."""
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError):
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        return all(bool(values.isfinite().all()) for values in state.values())
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return True
 
 
 def _set_aside(directory: Path) -> None:

@@ -214,6 +214,8 @@ def _load_weights(net: nn.Module, path: Path, target: str) -> None:
     except RuntimeError as error:  # a line per weight that is missing, unexpected or of another shape
         first = str(error).splitlines()[1].strip()
         raise ConfigError(f"{path}: holds the weights of another network than config.yaml's {target}: {first}") from None
+    if broken := [name for name, values in state.items() if not values.isfinite().all()]:
+        raise ConfigError(f"{path}: holds weights that are NaN or infinite ({broken[0]}); name another checkpoint or run")
 
 
 def _load_onnx(path: Path) -> Trained:

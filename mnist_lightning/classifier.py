@@ -1,5 +1,6 @@
 """The LightningModule around any network: loss, accuracy, optimizer and schedule; no paths, no pass/fail rules."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from mnist_lightning.data import NUM_CLASSES, Batch
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The training loss became NaN or infinite: nothing learned after that step would mean anything."""
+    """A loss became NaN or infinite: nothing learned or measured after that would mean anything."""
 
 
 def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
@@ -67,6 +68,7 @@ class LitClassifier(L.LightningModule):
         self.seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in ("train", epoch_split, "test")}
         # Logits and targets of the latest evaluation, in the order of the images, for the pictures of it.
         self.evaluated: tuple[Tensor, Tensor]
+        self.steps_before = 0  # optimizer steps of the run before this epoch
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, 10)`, no softmax, of normalised images `(N, 1, 28, 28)`."""
@@ -89,12 +91,17 @@ class LitClassifier(L.LightningModule):
         """Logs `SPLIT/loss` and `SPLIT/acc`, means over the epoch's images.
 
         Once an epoch: metrics and `self.log` on every step cost a millisecond a step, and make a GPU wait.
+
+        Raises:
+            NonFiniteLossError: Logits that are NaN have a highest class all the same, and so an accuracy.
         """
         losses, logits, targets = zip(*self.seen[split], strict=True)
-        self.seen[split].clear()
         num_images = torch.tensor([len(batch) for batch in targets], device=self.device)
-        sums = torch.stack([(torch.stack(losses) * num_images).sum(), num_images.sum()])
+        sums = torch.stack([(torch.stack(losses).float() * num_images).sum(), num_images.sum()])
         loss_sum, count = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over all processes
+        if not torch.isfinite(loss_sum):
+            raise self._non_finite(split, loss_sum / count)
+        self.seen[split].clear()
         accuracy = self.metrics[f"{split}/acc"]
         evaluated = torch.cat(logits), torch.cat(targets)
         accuracy(*evaluated)
@@ -106,20 +113,32 @@ class LitClassifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")
-        self._end_step(loss, batch_idx)
+        self._end_step(loss)
         return loss
 
-    def _end_step(self, loss: Tensor, batch_idx: int) -> None:
+    def on_train_epoch_start(self) -> None:
+        self.steps_before = self.global_step
+
+    def _end_step(self, loss: Tensor) -> None:
         """Stops a run whose loss is not finite, and logs the epoch at its last step."""
-        last = self.trainer.is_last_batch
-        # Asking a GPU for a value waits for it, so it is asked once an epoch: a loss that is not finite stays so.
-        if (last or loss.device.type == "cpu") and not torch.isfinite(loss):
-            raise NonFiniteLossError(
-                f"the training loss is {loss.item()} at epoch {self.current_epoch + 1}, step {batch_idx + 1} "
-                f"(step {self.global_step + 1} of the run); lower optimizer.lr or look at the data"
-            )
-        if last:
+        # Asking a GPU for a value waits for it, so it is asked once an epoch, of all losses.
+        if loss.device.type == "cpu" and not torch.isfinite(loss):
+            raise self._non_finite("train", loss.detach())
+        if self.trainer.is_last_batch:
             self._log_epoch("train")
+
+    def _non_finite(self, split: str, loss: Tensor) -> NonFiniteLossError:
+        """Says where the first loss of an epoch that is not finite arose, or the given one where only their mean is not."""
+        losses = [float(loss) for loss, _, _ in self.seen[split]]
+        step, value = next(((i, x) for i, x in enumerate(losses, 1) if not math.isfinite(x)), (len(losses), float(loss)))
+        if split == "train":
+            of_run = self.steps_before + -(-step // self.trainer.accumulate_grad_batches)
+            where = f"the training loss is {value} at epoch {self.current_epoch + 1}, step {step} (step {of_run} of the run)"
+        elif self.trainer.testing:
+            where = f"the test loss is {value} after epoch {self.current_epoch}, step {self.global_step} of the run"
+        else:
+            where = f"the {split} loss is {value} at epoch {self.current_epoch + 1}, after step {self.global_step} of the run"
+        return NonFiniteLossError(f"{where}; lower optimizer.lr or look at the data")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, self.epoch_split)

@@ -192,11 +192,26 @@ def _conflicts(config: Config) -> Iterator[str]:
             devices = _typed(trainer.devices)
             yield f"trainer.devices={devices}: several devices for one run need trainer=ddp; or take trainer.devices=1"
         if data.batch_size % trainer.num_processes:
-            smaller = max(1, data.batch_size // trainer.num_processes) * trainer.num_processes
+            smaller = max(2, data.batch_size // trainer.num_processes) * trainer.num_processes
             yield (
                 f"data.batch_size={data.batch_size}: {trainer.num_processes} processes cannot share it evenly; "
                 f"try data.batch_size={smaller}"
             )
+        elif data.batch_size < 2 * trainer.num_processes:
+            yield (
+                f"data.batch_size={data.batch_size}: gives each of {trainer.num_processes} processes one image, and a batch "
+                f"norm compares images; try data.batch_size={2 * trainer.num_processes}"
+            )
+        for key, num_images in (
+            ("data.train_images", data.train_images - data.val_images),
+            ("data.val_images", data.val_images),
+            ("data.test_images", data.test_images),
+        ):
+            if 0 < num_images < 2 * trainer.num_processes:
+                yield (
+                    f"{key}={getattr(data, key[5:])}: {trainer.num_processes} processes need two images each and have "
+                    f"{num_images}; give more images or fewer trainer.devices"
+                )
         if config.cuda_graph:
             yield "cuda_graph=true: records the step of one process; use cuda_graph=false or trainer=default"
     if config.cuda_graph and config.trainer.precision not in ("32-true", "32", 32):

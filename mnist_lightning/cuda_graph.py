@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from mnist_lightning.classifier import LitClassifier, decay_groups
-from mnist_lightning.data import Batch
+from mnist_lightning.data import Batch, num_training_batches, training_batches
 
 BATCHES_PER_CHUNK = 32
 WARM_UP = 3  # steps before the recording, real ones: libraries choose their algorithms and allocate their workspaces in them
@@ -22,7 +22,7 @@ class GraphedClassifier(LitClassifier):
     """`LitClassifier` that takes a chunk of batches per `training_step` and replays its optimizer steps from a CUDA graph.
 
     Same steps in the same order with the same random numbers as `LitClassifier`, the learning rate moving before each. Off a
-    CUDA device the steps run one by one as written, without a graph. A last, smaller batch is never recorded.
+    CUDA device the steps run one by one as written, without a graph. A last batch of another size is never recorded.
 
     Args:
         *parts: As `LitClassifier`.
@@ -47,8 +47,8 @@ class GraphedClassifier(LitClassifier):
         optimizer = self.optimizer(decay_groups(self.net), **fused)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         chunks = int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs  # type: ignore[operator]
-        steps = min(chunks * BATCHES_PER_CHUNK, -(-data.num_images("train") // self.batch_size))
-        scheduler = self.scheduler(optimizer, steps * self.trainer.max_epochs)
+        steps = min(chunks * BATCHES_PER_CHUNK, num_training_batches(data.num_images("train"), self.batch_size))
+        scheduler = self.scheduler(optimizer, steps * self.trainer.max_epochs)  # type: ignore[operator]
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_train_start(self) -> None:
@@ -57,14 +57,14 @@ class GraphedClassifier(LitClassifier):
             group["lr"] = torch.as_tensor(group["lr"], device=self.device)
 
     def training_step(self, chunk: Batch, batch_idx: int) -> None:  # type: ignore[override]
-        images, targets = (tensor.split(self.batch_size) for tensor in chunk)
+        images, targets = (training_batches(tensor, self.batch_size) for tensor in chunk)
         for batch in zip(images, targets, strict=True):
             loss, logits = self._optimize(batch)
             self.seen["train"].append((loss.clone(), logits.clone(), batch[1]))  # the next replay overwrites them
             self.lr_schedulers().step()  # type: ignore[union-attr]
         # Lightning counts the steps of its own wrapper, which a replay goes past.
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed += len(images)
-        self._end_step(loss, batch_idx)
+        self._end_step(loss)
 
     def _optimize(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and logits before it."""

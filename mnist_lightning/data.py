@@ -36,8 +36,22 @@ class InMemoryImages(Dataset[Batch]):
         return self.images[index], self.labels[index]
 
 
+def num_training_batches(num_images: int, batch_size: int) -> int:
+    """How many `training_batches` there are."""
+    return max(1, -(-(num_images - 1) // batch_size))
+
+
+def training_batches(items: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Batches along the first dimension; the last may be smaller, and a last one of a single image joins the one before.
+
+    A batch norm over a 1×1 map would have one value and nothing to compare it with.
+    """
+    num_whole = num_training_batches(len(items), batch_size) - 1
+    return items.split([batch_size] * num_whole + [len(items) - num_whole * batch_size])
+
+
 class IndexBatches(DistributedSampler[Batch]):
-    """Deals out indices a batch at a time, as tensors on the images' device; the last batch may be smaller.
+    """Deals out indices a batch at a time, as tensors on the images' device: shuffled, those are `training_batches`.
 
     The order of an epoch depends on seed and epoch alone (Lightning calls `set_epoch`). Of several processes each gets a share:
     shuffled, all get equally many, a few images twice; in order, every image goes to one process only, so that an evaluation
@@ -56,12 +70,15 @@ class IndexBatches(DistributedSampler[Batch]):
         self.in_order = range(self.rank, len(dataset), self.num_replicas)
 
     def __len__(self) -> int:
-        return -(-(self.num_samples if self.shuffle else len(self.in_order)) // self.batch_size)
+        if self.shuffle:
+            return num_training_batches(self.num_samples, self.batch_size)
+        return -(-len(self.in_order) // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         indices = list(super().__iter__()) if self.shuffle else list(self.in_order)
         # One copy to the device an epoch, and no Python integers a step: 0.1 ms a step less than torch's batch sampler.
-        return iter(torch.tensor(indices, device=self.device).split(self.batch_size))
+        items = torch.tensor(indices, device=self.device)
+        return iter(training_batches(items, self.batch_size) if self.shuffle else items.split(self.batch_size))
 
 
 def balanced_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -96,7 +113,7 @@ class DigitsDataModule(L.LightningDataModule):
     published; with one, each epoch is evaluated on the hold-out and the test images wait for `trainer.test`.
 
     Args:
-        batch_size: Images per training step, of all processes together.
+        batch_size: Images per training step, of all processes together; a last step of one image is part of the one before.
         eval_batch_size: Images per evaluation step of each process.
         val_images: Training images to hold out, class-balanced.
         seed: Of the hold-out and of the order of the training images.

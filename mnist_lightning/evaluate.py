@@ -50,10 +50,16 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
     """Measures a network on the test images of its data, and judges it by the gate of its run.
 
     Accuracy is this one checkpoint's, whatever `gate.rule` a run's is made by; on data other than MNIST it is not judged.
+
+    Raises:
+        ConfigError: It gives logits that are no numbers, of which the highest would be a prediction all the same.
     """
     targets = data.splits["test"].labels
     batches = data.splits["test"].images.split(data.eval_batch_size)
-    probabilities = torch.cat([trained.net(images) for images in batches]).softmax(1)
+    logits = torch.cat([trained.net(images) for images in batches])
+    if wrong := int((~logits.isfinite()).any(1).sum()):
+        raise ConfigError(f"{trained.source}: gives NaN or infinite logits for {wrong:,} of {len(targets):,} test images")
+    probabilities = logits.softmax(1)
     confusion = multiclass_confusion_matrix(probabilities, targets, NUM_CLASSES)
     correct, total = int(confusion.diag().sum()), len(targets)
     return Evaluation(

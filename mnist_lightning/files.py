@@ -30,19 +30,22 @@ def stamp(path: Path) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """A file's contents.
+def read_start(path: Path, num_bytes: int) -> bytes:
+    """At most that many bytes of a file.
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        ValueError: It is no regular file, or larger than `max_bytes`.
+        ValueError: It is no regular file: a pipe would be waited for, a device may never end.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{path.name} is no regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        contents = file.read(max_bytes + 1)
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path.name} is no regular file")
+        return file.read(num_bytes)
+
+
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """A file's contents; raises as `read_start`, and a ValueError where it is larger than `max_bytes`."""
+    contents = read_start(path, max_bytes + 1)
     if len(contents) > max_bytes:
         raise ValueError(f"{path.name} is larger than {max_bytes:,} bytes, which no run writes")
     return contents
@@ -73,13 +76,18 @@ def replacing(path: Path) -> Iterator[Path]:
     with naming(path, part):
         try:
             yield part
-            sync(part)
-            part.replace(path)
+            put(part, path)
         except BaseException:
             with contextlib.suppress(OSError):  # a read-only file system, on which there is none
                 part.unlink(missing_ok=True)
             raise
-        sync(path.parent)
+
+
+def put(part: Path, path: Path) -> None:
+    """Gives a finished file its name, on disk when this returns."""
+    sync(part)
+    part.replace(path)
+    sync(path.parent)
 
 
 @contextlib.contextmanager

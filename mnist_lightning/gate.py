@@ -138,10 +138,15 @@ class Gate(L.Callback):
     def _accuracy(self) -> tuple[float | None, str]:
         """Test accuracy under the rule, or None and why it cannot be told."""
         if self.epoch_split == "val":
+            if self.test_accuracy is not None and not math.isfinite(self.test_accuracy):
+                return None, f"test/acc is {self.test_accuracy}"
             return self.test_accuracy, f"test/acc was never logged by trainer.test; logged were {self._logged_text()}"
         within = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if epoch <= self.within_epochs}
         if not within:
             return None, f"test/acc was never logged; logged were {self._logged_text()}"
+        for epoch, accuracy in within.items():
+            if not math.isfinite(accuracy):
+                return None, f"test/acc is {accuracy} at epoch {epoch}"
         if self.rule == "best":
             return _best(within)[1], ""
         num = {"last": 1, "mean_last_3": 3}[self.rule]
@@ -161,7 +166,7 @@ class Gate(L.Callback):
         accuracy, why_none = self._accuracy()
         if accuracy is None:
             reasons.append(why_none)
-        elif self._accuracy_judged() and not accuracy >= self.min_accuracy - ROUNDING:  # so that NaN misses
+        elif self._accuracy_judged() and accuracy < self.min_accuracy - ROUNDING:
             reasons.append(
                 f"test accuracy {accuracy:.4f} by the rule {self.rule!r} is below gate.min_accuracy={self.min_accuracy}"
             )
@@ -188,7 +193,7 @@ class Gate(L.Callback):
             self.ended_s = time.monotonic()
         accuracy, _ = self._accuracy()
         interval = None
-        if stopped or accuracy is None or not math.isfinite(accuracy):
+        if stopped or accuracy is None:
             accuracy = None
         elif self.test_images:
             interval = wilson_interval(accuracy * self.test_images, self.test_images)

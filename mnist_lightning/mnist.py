@@ -1,14 +1,10 @@
-"""The four MNIST files: where they may lie, how they are checked, and how they are downloaded."""
+"""The four MNIST files: where they may lie, how they are checked, and where they are downloaded to."""
 
 import functools
-import gzip
 import hashlib
-import http.client
-import io
 import logging
 import os
 import struct
-import urllib.request
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +12,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from mnist_lightning.files import Stamp, replacing, stamp
+from mnist_lightning.download import download
+from mnist_lightning.files import Stamp, read_start, stamp
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +22,7 @@ log = logging.getLogger(__name__)
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Folders inside a place where the files may lie: torchvision's layout first.
 LAYOUTS = ("MNIST/raw", "raw", ".")
-DOWNLOAD_TIMEOUT_S = 30.0  # without a byte from the mirror
+GZIP_OVERHEAD = 65_536  # bytes by which a gzip file may be longer than its contents: headers, and five a block
 
 
 class MNISTNotFoundError(FileNotFoundError):
@@ -100,18 +96,21 @@ def read_idx(path: Path, file: IDXFile) -> Tensor:
             "the file was left as it is: replace or remove it, or point data.root (or MNIST_ROOT) elsewhere"
         )
 
-    try:
-        contents = path.read_bytes()
-    except OSError as error:
-        raise refuse("a readable file", error.strerror or str(error)) from error
     zipped = path.suffix == ".gz"
-    stored_md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     num_header_bytes = 4 + 4 * len(file.shape)
     num_bytes = num_header_bytes + int(torch.Size(file.shape).numel())
+    most = num_bytes + GZIP_OVERHEAD if zipped else num_bytes
+    try:
+        contents = read_start(path, most + 1)
+    except (OSError, ValueError) as error:
+        raise refuse("a readable file", getattr(error, "strerror", None) or str(error)) from error
+    if len(contents) > most:
+        raise refuse(f"{'at most ' if zipped else ''}{most:,} bytes", f"{path.stat().st_size:,}")
+    stored_md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     if zipped:
         try:
             contents = _gunzip(contents, num_bytes)
-        except (OSError, EOFError, zlib.error) as error:
+        except (ValueError, zlib.error) as error:
             raise refuse("a whole gzip file", f"{len(contents):,} bytes that do not unpack ({error})") from error
 
     if len(contents) < num_header_bytes:
@@ -133,9 +132,17 @@ def read_idx(path: Path, file: IDXFile) -> Tensor:
 
 
 def _gunzip(contents: bytes, num_bytes: int) -> bytes:
-    """Unpacks at most one byte more than `num_bytes`: a file that unpacks to gigabytes is refused, not held in memory."""
-    with gzip.GzipFile(fileobj=io.BytesIO(contents)) as stream:
-        return stream.read(num_bytes + 1)
+    """Unpacks at most one byte more than `num_bytes`: a file that unpacks to gigabytes is refused, not held in memory.
+
+    One stream, as every packer writes it: `gzip` would walk through millions of empty ones for minutes.
+    """
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # with gzip's header and checksum
+    unpacked = stream.decompress(contents, num_bytes + 1)
+    if len(unpacked) <= num_bytes and not stream.eof:
+        raise ValueError("it is cut off")
+    if stream.unused_data:
+        raise ValueError(f"{len(stream.unused_data):,} bytes follow its end")
+    return unpacked
 
 
 def _by(dimensions: Sequence[int]) -> str:
@@ -144,11 +151,15 @@ def _by(dimensions: Sequence[int]) -> str:
 
 def candidates(root: str, places: Sequence[str]) -> list[Path]:
     """Folders in which the files may lie, in the order they are looked in: `root` first, then `places`."""
-    bases = [Path(root).expanduser()]
+    bases = [_expand(root)]
     for place in places:
-        folder = Path(place).expanduser()
+        folder = _expand(place)
         bases += [folder] if folder.is_absolute() else [folder, CHECKOUT / folder]
     return list(dict.fromkeys(Path(os.path.normpath(base / layout)) for base in bases for layout in LAYOUTS))
+
+
+def _expand(folder: str) -> Path:
+    return Path(os.path.expanduser(folder))  # noqa: PTH111  # Path's own raises for a user that there is not
 
 
 def find(folder: Path, file: IDXFile) -> Path | None:
@@ -176,13 +187,13 @@ def locate(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[tup
         if all(found.values()):
             return {key: path for key, path in found.items() if path is not None}
 
-    target = Path(root).expanduser() / LAYOUTS[0]
+    target = _expand(root) / LAYOUTS[0]
     paths: dict[tuple[str, str], Path] = {}
     failures: list[str] = []
     for key, file in FILES.items():
         path = find(target, file)
         if path is None:
-            path, reasons = _download(file, target, mirrors)
+            path, reasons = download(f"{file.name}.gz", file.md5_gz, target, mirrors)
             failures += reasons
         if path is None:
             looked_in = ", ".join(str(folder) for folder in folders)
@@ -193,39 +204,6 @@ def locate(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[tup
             )
         paths[key] = path
     return paths
-
-
-def _download(file: IDXFile, folder: Path, mirrors: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Tries each mirror in turn; returns the finished file, or None, and what went wrong on the way."""
-    reasons: list[str] = []
-    for mirror in mirrors:
-        url = f"{mirror.rstrip('/')}/{file.name}.gz"
-        try:
-            return _fetch(url, folder / f"{file.name}.gz", file.md5_gz), reasons
-        # OSError: socket, URLError, disk; HTTPException: a broken answer; ValueError: no address, or the wrong contents.
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            log.info("download of %s failed: %s", url, error)
-            reasons.append(f"{url}: {error}")
-    return None, reasons
-
-
-def _fetch(url: str, path: Path, md5: str) -> Path:
-    """Downloads a file, which gets its name once its MD5 is right."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.md5(usedforsecurity=False)
-    with (
-        urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response,
-        replacing(path) as part,
-        part.open("wb") as file,
-        tqdm(total=response.length, desc=path.name, unit="B", unit_scale=True, disable=None) as progress,
-    ):
-        while chunk := response.read(1 << 16):
-            file.write(chunk)
-            digest.update(chunk)
-            progress.update(len(chunk))
-        if digest.hexdigest() != md5:
-            raise ValueError(f"expected MD5 {md5}, received {file.tell():,} bytes with MD5 {digest.hexdigest()}")
-    return path
 
 
 def load(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 
 from mnist_lightning import checkpoints
@@ -32,7 +33,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     """Looks at a run's directory and makes it ready.
 
     A finished run of this configuration and this code is kept; one that was interrupted, killed or ended by an error (a full
-    disk, another process of the run that died) continues from `last.ckpt` where that can be read; anything else is set aside.
+    disk, another process of the run that died) continues from `last.ckpt` where that is sound; anything else is set aside.
 
     Args:
         directory: May not exist yet. Of which the caller holds the lock.
@@ -47,7 +48,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
         return Taken(finished=run)
     last, best = directory / "last.ckpt", directory / "best.ckpt"
     goes_on = same and run.status in (UNFINISHED, INTERRUPTED, ERROR)
-    if goes_on and _readable(last) and (_readable(best) or not best.exists()):
+    if goes_on and _sound(last) and (_sound(best) or not best.exists()):
         return Taken(checkpoint=last)
     _set_aside(directory)
     return Taken()
@@ -61,12 +62,13 @@ def _code_of(directory: Path) -> str | None:
         return None
 
 
-def _readable(checkpoint: Path) -> bool:
+def _sound(checkpoint: Path) -> bool:
+    """Whether it can be read and holds numbers: from weights that are NaN nothing is learned any more."""
     try:
-        checkpoints.read(checkpoint)
+        weights = checkpoints.read(checkpoint)["state_dict"].values()
+        return all(isinstance(values, torch.Tensor) and bool(values.isfinite().all()) for values in weights)
     except ConfigError:
         return False
-    return True
 
 
 def _set_aside(directory: Path) -> None:

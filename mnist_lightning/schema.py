@@ -84,7 +84,7 @@ class _Augmentation(_Open):
 
 
 class _Data(_Open):
-    batch_size: Annotated[int, _rule("an integer of at least 1", 64, ge=1)]
+    batch_size: Annotated[int, _rule("an integer of at least 2, for batch norms", 64, ge=2)]
     eval_batch_size: Annotated[int, _rule("an integer of at least 1", 1000, ge=1)]
     val_images: Annotated[
         int,

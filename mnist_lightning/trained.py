@@ -285,6 +285,8 @@ def _load_weights(net: nn.Module, path: Path, target: str) -> None:
         # Of what is missing, unexpected or of another shape there is a line each, below the first.
         first = (str(error).splitlines()[1:] or [str(error)])[0].strip()
         raise ConfigError(f"{path}: holds the weights of another network than config.yaml's {target}: {first}") from None
+    if broken := [name for name, values in state.items() if not values.isfinite().all()]:
+        raise ConfigError(f"{path}: holds weights that are NaN or infinite ({broken[0]}); name another checkpoint or run")
 
 
 def _load_onnx(path: Path) -> Trained:

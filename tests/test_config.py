@@ -99,8 +99,14 @@ BAD = [
     ("optimizer.lr=fast", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
     ("optimizer.lr=null", "optimizer.lr must be a finite number above 0; try optimizer.lr=0.015"),
     ("optimizer.momentum=1", "optimizer.momentum must be a number of at least 0 and below 1; try optimizer.momentum=0.9"),
-    ("data.batch_size=0", "data.batch_size must be an integer of at least 1; try data.batch_size=64"),
-    ("data.batch_size=true", "data.batch_size must be an integer of at least 1; try data.batch_size=64"),
+    (
+        "data.batch_size=0",
+        "data.batch_size must be an integer of at least 2, for batch norms; try data.batch_size=64",
+    ),
+    (
+        "data.batch_size=true",
+        "data.batch_size must be an integer of at least 2, for batch norms; try data.batch_size=64",
+    ),
     (
         "data.val_images=60000",
         "data.val_images must be an integer from 0 (no hold-out) to 50000 (every class keeps images to train on); "

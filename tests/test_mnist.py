@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from mnist_lightning import digits, mnist
+from mnist_lightning import digits, download, mnist
 from mnist_lightning.config import compose_config
 from mnist_lightning.mnist import FILES, MNISTFileError, MNISTNotFoundError, read_idx
 from tests.conftest import idx_bytes
@@ -230,7 +230,7 @@ def test_a_mirror_that_stalls_times_out(monkeypatch: pytest.MonkeyPatch, miniatu
         def log_message(self, *args: object) -> None:
             pass
 
-    monkeypatch.setattr(mnist, "DOWNLOAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalled) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(MNISTNotFoundError, match="timed out"):

@@ -14,8 +14,9 @@ import torch
 
 import mnist_lightning
 from mnist_lightning import files
+from mnist_lightning.checkpoints import WholeCheckpoints
 from mnist_lightning.config import compose_config
-from mnist_lightning.train import WholeCheckpoints, run
+from mnist_lightning.train import run
 from tests.conftest import TINY
 from tests.faults.conftest import Trials
 
@@ -29,6 +30,8 @@ SAVES = {"save", "savefig"}  # of torch, onnx, matplotlib: into memory, or to th
 INTO = {"part", "file", "content"}
 ELSEWHERE = {
     ("contestants.py", "open"): "the null device",
+    ("download.py", "open"): "the unfinished file, locked for one process, which `files.put` gives its name",
+    ("download.py", "fdopen"): "the same",
     ("resume.py", "rename"): "sets aside what is written already",
     ("lock.py", "open"): "the lock, which has no contents to lose",
 }

@@ -17,9 +17,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, register_resolvers
+from mnist_lightning.escape import csv_cell
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_epochs
 from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import wilson_interval
 
 RESULTS_DIR = Path("results")
@@ -102,9 +104,9 @@ def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
         train_accuracy=end.get("train/acc"),
         seconds=round(verdict["seconds"], 1),
         device=verdict.get("device", ""),
-        python=versions["python"],
-        torch=versions["torch"],
-        lightning=versions["lightning"],
+        python=versions.get("python", ""),
+        torch=versions.get("torch", ""),
+        lightning=versions.get("lightning", ""),
         git=versions.get("git", ""),
     )
 
@@ -122,7 +124,8 @@ def write_csv(rows: list[Row], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        for row in map(asdict, rows):
+            writer.writerow({name: csv_cell(value) if isinstance(value, str) else value for name, value in row.items()})
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -172,6 +175,7 @@ def _table_row(preset: str, rows: list[Row]) -> str:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     into = commands.add_parser("collect", help="write a CSV with a row per finished run")
@@ -192,7 +196,7 @@ def main() -> None:
         complain(str(error))
         sys.exit(BAD_CONFIG)
     write_csv(rows, given.csv)
-    print(f"{given.csv}: {len(rows)} runs")
+    show(f"{given.csv}: {len(rows)} runs")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 # Set-up, the main job and the tests. Each target is one command that also works by hand.
 .DEFAULT_GOAL := help
-.PHONY: help venv train study test ray torture bench lint clean
+.PHONY: help venv train study test ray floor torture bench lint clean
 
 # The first of these that is a Python this project supports; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -34,6 +34,12 @@ ray: $(READY)  ## run the tests that need Ray, and install it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -m ray
 
+floor: $(READY)  ## run all tests with the oldest versions that pyproject.toml allows, in .venv-floor (5 GB)
+	test -x .venv-floor/bin/python || $(PYTHON) -m venv .venv-floor
+	$(BIN)/python -m tests.floor > .venv-floor/constraints.txt
+	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-floor/constraints.txt --editable ".[dev]"
+	.venv-floor/bin/python -m pytest
+
 torture: $(READY)  ## inject every fault of docs/reliability.md (an hour or more); make torture FAULT_SEED=1 repeats another draw
 	FAULTS=all FAULT_SEED=$(FAULT_SEED) FAULT_CSV=outputs/torture.csv $(BIN)/python -m pytest tests/faults
 
@@ -45,5 +51,5 @@ lint: $(READY)  ## check style (ruff) and types (mypy)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-clean:  ## remove .venv and caches (outputs/ and data/ stay)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove .venv, .venv-floor and caches (outputs/ and data/ stay)
+	rm -rf .venv .venv-floor .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_res
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import Refused, Study
 from mnist_lightning.status import BAD_CONFIG, FAILED
+from mnist_lightning.terminal import outlive_readers
 from mnist_lightning.torchrun import FIRST
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def job(cfg: DictConfig) -> int:
 
 def main() -> None:
     """Runs the command line, with one clear line for whatever Hydra refuses."""
+    outlive_readers()
     signals.catch()
     register_resolvers()
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ

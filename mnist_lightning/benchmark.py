@@ -31,6 +31,7 @@ from mnist_lightning.environment import device_name, device_of, versions
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.summary import summarize
+from mnist_lightning.terminal import outlive_readers
 
 OWN_OPTIONS = {"rounds": 5, "steps": 40, "jobs": 64}
 TABLES = ("contestants", "cost", "sweep")
@@ -188,6 +189,7 @@ def count_of(key: str, typed: str) -> int:
 
 def main() -> None:
     """Measures, prints the table, and writes all figures as JSON to `out=` (default `outputs/benchmark.json`)."""
+    outlive_readers()
     register_resolvers()
     if {"-h", "--help"} & set(sys.argv[1:]):
         own_usage = " ".join(["[table=cost|sweep]", *(f"[{key}={value}]" for key, value in OWN_OPTIONS.items()), "[out=FILE]"])

@@ -7,7 +7,6 @@ counted from 1. What a resumed run writes again takes the place of what was ther
 import contextlib
 import copy
 import logging
-import textwrap
 import time
 import warnings
 from pathlib import Path
@@ -27,6 +26,7 @@ from mnist_lightning.callbacks import EpochTable
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import one_line
 from mnist_lightning.data import DigitsDataModule
+from mnist_lightning.escape import printable
 from mnist_lightning.events import Events, EventWriter
 from mnist_lightning.leaderboard import shown
 from mnist_lightning.runs import flatten
@@ -181,7 +181,10 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
 def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
     """What the HPARAMS tab lists of a configuration, and how the run ended; a group's target by the group's name."""
     values = {key.removesuffix("._target_"): value for key, value in flatten(cfg).items() if not key.endswith("._partial_")}
-    plain = {key: value if isinstance(value, (bool, int, float)) else shown(value) for key, value in values.items()}
+    plain = {
+        printable(key): value if isinstance(value, (bool, int, float)) else printable(shown(value))
+        for key, value in values.items()
+    }
     return plain | {"Status": verdict.status}  # capitals sort first, and TensorBoard shows the first five columns
 
 
@@ -193,7 +196,7 @@ def _hparams(tag: str, **content: SessionStartInfo | SessionEndInfo) -> Summary:
 
 def _as_code(text: str) -> str:
     """Text as a code block of Markdown: indented, so that nothing in it is read as markup."""
-    return textwrap.indent(text, "    ", lambda line: True)
+    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
 
 
 def _add_graph(writer: SummaryWriter, net: nn.Module) -> None:

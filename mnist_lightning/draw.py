@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lightning.config import ConfigError, one_line, register_resolvers
+from mnist_lightning.escape import printable
 from mnist_lightning.explain import complain
 from mnist_lightning.photos import fit
 from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.terminal import outlive_readers
 from mnist_lightning.trained import GreyValues, add_model_argument, load
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ def make_app(net: nn.Module, source: str) -> "Flask":
 
     @app.get("/source")
     def where_from() -> dict[str, str]:
-        return {"source": source}
+        return {"source": printable(source)}
 
     @app.post("/look")
     def answer() -> dict[str, Any]:
@@ -194,6 +196,7 @@ def listen(app: "Flask", port: int) -> "BaseWSGIServer":
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.draw", description=__doc__.splitlines()[0])
     add_model_argument(parser)
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (default: 8000; 0 takes a free one)")
@@ -206,7 +209,7 @@ def main() -> None:
     except ConfigError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG)
-    print(f"{trained.source}\ndraw at http://{HOST}:{server.port}/ (Ctrl-C ends)", flush=True)
+    print(f"{printable(trained.source)}\ndraw at http://{HOST}:{server.port}/ (Ctrl-C ends)", flush=True)
     server.serve_forever()
 
 

@@ -18,6 +18,7 @@ from mnist_lightning.explain import complain
 from mnist_lightning.gate import ROUNDING
 from mnist_lightning.mnist import MNISTFileError
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.trained import Trained, add_model_argument, load, load_data
 from mnist_lightning.verdict import percent, wilson_interval
 
@@ -106,6 +107,7 @@ def text(evaluation: Evaluation, gate: DictConfig) -> str:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.evaluate", description=__doc__.splitlines()[0])
     add_model_argument(parser)
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
@@ -120,7 +122,7 @@ def main() -> None:
     except (OSError, MNISTFileError) as error:
         complain(f"{type(error).__name__}: {one_line(error)}")
         sys.exit(FAILED)
-    print(json.dumps(asdict(evaluation), indent=2) if given.json else text(evaluation, trained.cfg.gate))
+    show(json.dumps(asdict(evaluation), indent=2) if given.json else text(evaluation, trained.cfg.gate))
     sys.exit(GATE_MISSED if evaluation.reasons and trained.cfg.gate.on_miss == "fail" else OK)
 
 

@@ -22,6 +22,7 @@ from mnist_lightning.files import replacing
 from mnist_lightning.fold import fold
 from mnist_lightning.mnist import MNISTFileError
 from mnist_lightning.status import BAD_CONFIG, FAILED
+from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.trained import GreyValues, OnnxNetwork, Trained, add_model_argument, load, load_data
 from mnist_lightning.verdict import percent
 
@@ -160,6 +161,7 @@ def _latency_ms(run: nn.Module, image: Tensor) -> float:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.export", description=__doc__.splitlines()[0])
     add_model_argument(parser)
     parser.add_argument("--format", choices=SUFFIX, default="onnx", help="onnx (extra onnx) or torch_export; default: onnx")
@@ -174,7 +176,7 @@ def main() -> None:
         if not isinstance(trained.net, GreyValues):
             raise ConfigError(f"{given.model}: is exported already; name a run directory or a checkpoint")
         name = trained.path.with_name(f"{trained.path.stem}{'-int8' if given.int8 else ''}{SUFFIX[given.format]}")
-        print(export(trained, load_data(trained.cfg, given.trust), given.format, given.int8, given.out or name))
+        show(str(export(trained, load_data(trained.cfg, given.trust), given.format, given.int8, given.out or name)))
     except ConfigError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG)

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning import files, leaderboard
 from mnist_lightning.config import NAMED, ConfigError, check, one_line, register_resolvers
+from mnist_lightning.escape import printable
 from mnist_lightning.explain import complain
 from mnist_lightning.lock import Lock
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
@@ -101,7 +102,7 @@ class Study(Callback):
         judged = sum(run.finished for run in runs)
         drawn = _draw(runs, sweep_dir / "leaderboard.png")
         files = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
-        print(f"{judged} of {self.num_jobs} jobs finished; {files} in {sweep_dir}", flush=True)
+        print(f"{judged} of {self.num_jobs} jobs finished; {files} in {printable(sweep_dir)}", flush=True)
         return max(statuses, key=lambda status: SEVERITY.index(status) if status in SEVERITY else len(SEVERITY), default=OK)
 
 

@@ -10,16 +10,17 @@ import io
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning import files
+from mnist_lightning import escape, files
 from mnist_lightning.config import ConfigError
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs
 from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.terminal import outlive_readers
 from mnist_lightning.verdict import PASSED, wilson_interval
 
 PASS_RATE = 0.95  # share of seeds that should pass before a recipe is called reliable
@@ -240,7 +241,7 @@ def failures_of(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> str:
-    """Rows as a Markdown table whose columns line up in a terminal too."""
+    """Rows of printable text as a Markdown table whose columns line up in a terminal too."""
     columns = list(rows[0])
     widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
 
@@ -251,36 +252,44 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join([line(columns), rule, *(line([row[column] for column in columns]) for row in rows)])
 
 
-def text(entries: Sequence[Entry], runs: Sequence[Run]) -> str:
-    """The whole report: the table, the verdict over the seeds of a row with several, and the failures."""
-    parts = [markdown(rows_of(entries))] if entries else []
+def text(entries: Sequence[Entry], runs: Sequence[Run], plain: Callable[[str], str] = escape.printable) -> str:
+    """The whole report: the table, the verdict over the seeds of a row with several, and the failures.
+
+    Args:
+        plain: Makes text of the runs harmless: for a terminal, or for a Markdown file.
+    """
+
+    def table(rows: Sequence[dict[str, str]]) -> str:
+        return markdown([{plain(column): plain(cell) for column, cell in row.items()} for row in rows])
+
+    parts = [table(rows_of(entries))] if entries else []
     parts += [
-        f"{', '.join(f'{name}={value}' for name, value in entry.label.items()) or 'seeds'}: "
-        f"{seeds_verdict(entry.passed, len(entry.finished))}"
+        plain(", ".join(f"{name}={value}" for name, value in entry.label.items()) or "seeds")
+        + f": {seeds_verdict(entry.passed, len(entry.finished))}"
         for entry in entries
         if len(entry.finished) > 1
     ]
     if failures := failures_of(runs):
-        parts += ["Not counted:", markdown(failures)]
+        parts += ["Not counted:", table(failures)]
     return "\n\n".join(parts)
 
 
 def write(directory: Path, runs: Sequence[Run]) -> str:
     """Writes `leaderboard.csv` and `leaderboard.md` of the runs into the directory; returns the report."""
     entries = entries_of(runs, varied_keys(runs))
-    report = text(entries, runs)
     rows = rows_of(entries)
     file = io.StringIO(newline="")
     if rows:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    for name, content in (("leaderboard.csv", file.getvalue()), ("leaderboard.md", report + "\n")):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows(map(escape.csv_cell, row) for row in (rows[0], *(row.values() for row in rows)))
+    page = text(entries, runs, escape.markdown)
+    for name, content in (("leaderboard.csv", file.getvalue()), ("leaderboard.md", page + "\n")):
         files.write(directory / name, content)
-    return report
+    return text(entries, runs)
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.leaderboard", description=__doc__.splitlines()[0])
     parser.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="folders with runs in them, at any depth")
     parser.add_argument("--group-by", metavar="KEY,...", help="rows to make (default: whatever varies but the seed)")

@@ -5,7 +5,6 @@ What comes from runs (names, paths, reasons) is text to be shown, whatever it ho
 
 import base64
 import hashlib
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from mnist_lightning import files
+from mnist_lightning import escape, files, leaderboard
 from mnist_lightning.config import ConfigError
-from mnist_lightning.leaderboard import markdown
 
 GENERATOR = Markup("made by python -m mnist_lightning.report")  # by which a report is known as one, and may be replaced
 FOLDER = "report-pictures"
@@ -49,18 +47,17 @@ def as_picture(name: str, alt: str, figure: Figure) -> Picture:
 
 
 def plain(value: object) -> str:
-    """Text whose control characters (terminal escapes, changes of the reading direction) are shown and not obeyed."""
+    """A value as printable text; markup as it is."""
     if isinstance(value, Markup):
         return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+    return escape.printable(value)
 
 
 def _plain_markdown(value: object) -> str:
-    """Text in which Markdown finds no markup, and no address to make a link of."""
+    """A value as Markdown that shows it; markup as it is."""
     if isinstance(value, Markup):
         return value
-    text = html.escape(plain(value), quote=False).replace("://", "&#58;//")
-    return re.sub(r"([\\`*_\[\]|~$]|^[#+-](?=\s)|(?<=^\d)\.(?=\s))", r"\\\1", text)
+    return escape.markdown(value)
 
 
 def check_free(directory: Path) -> None:
@@ -102,7 +99,7 @@ def _markdown(report: object) -> str:
 
 def _markdown_table(rows: Rows) -> Markup:
     escaped: list[Mapping[str, str]] = [{_plain_markdown(k): _plain_markdown(v) for k, v in row.items()} for row in rows]
-    return Markup(markdown(escaped))  # type: ignore[arg-type]
+    return Markup(leaderboard.markdown(escaped))  # type: ignore[arg-type]
 
 
 def _environment(**options: Any) -> Environment:

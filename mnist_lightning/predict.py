@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from mnist_lightning.config import ConfigError, register_resolvers
+from mnist_lightning.escape import printable
 from mnist_lightning.explain import complain
 from mnist_lightning.photos import SUFFIXES, PictureError, prepare
 from mnist_lightning.status import BAD_CONFIG, OK
+from mnist_lightning.terminal import outlive_readers
 from mnist_lightning.trained import add_model_argument, load
 
 
@@ -62,6 +64,7 @@ def _record(file: Path, probabilities: list[float]) -> dict[str, Any]:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.predict", description=__doc__.splitlines()[0])
     add_model_argument(parser)
     parser.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+", help="picture of one digit, or folder of such")
@@ -77,11 +80,12 @@ def main() -> None:
     if given.json:
         print(json.dumps(records, indent=2))
     else:
-        print(f"by {trained.source}")
-        width = max((len(record["file"]) for record in records), default=0)
-        for record in records:
+        print(f"by {printable(trained.source)}")
+        names = [printable(record["file"]) for record in records]
+        width = max(map(len, names), default=0)
+        for name, record in zip(names, records, strict=True):
             confidence, runner_up = (f"{100 * record[key]:6.2f} %" for key in ("confidence", "runner_up_confidence"))
-            print(f"{record['file']:{width}}  {record['digit']} {confidence}   then {record['runner_up']} {runner_up}")
+            print(f"{name:{width}}  {record['digit']} {confidence}   then {record['runner_up']} {runner_up}")
     complain("\n".join(refused))
     sys.exit(BAD_CONFIG if refused else OK)
 

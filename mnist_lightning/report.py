@@ -32,11 +32,12 @@ from mnist_lightning.config import ConfigError, one_line, register_resolvers
 from mnist_lightning.explain import complain
 from mnist_lightning.finished import Configuration, Predictions, Result, configurations_of, read_results
 from mnist_lightning.leaderboard import failures_of, seeds_verdict, shown
-from mnist_lightning.pages import Picture, Rows, as_picture, check_free, plain, write_pages
+from mnist_lightning.pages import Picture, Rows, as_picture, check_free, write_pages
 from mnist_lightning.results import PUBLISHED as PUBLISHED_TEST
 from mnist_lightning.runs import Run, find_runs
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.summary import HEAD, cells, summarize
+from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import PASSED, percent, wilson_interval
 
 MAX_RUNS = 12  # more are summarised by configuration
@@ -115,7 +116,7 @@ def make_report(runs: Sequence[Run], trust: bool = False) -> Report:
     """
     results, others = read_results(runs, trust)
     for run in others:
-        complain(plain(f"{run.directory}: left out, {run.status}: {one_line(run.why)}"))
+        complain(f"{run.directory}: left out, {run.status}: {one_line(run.why)}")
     if not results:
         raise ConfigError("no run is finished (verdict.json), so that there is nothing to report; train one to its end first")
     configurations = configurations_of(results)
@@ -457,6 +458,7 @@ def _footer(results: Sequence[Result]) -> str:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.report", description=__doc__.splitlines()[0])
     parser.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="folders with runs in them, at any depth")
     parser.add_argument("--out", type=Path, help="folder to write to (default: DIR if it is one, else outputs/report)")
@@ -475,12 +477,12 @@ def main() -> None:
         report = make_report(runs, given.trust)
         write_pages(out, report, report.pictures)
     except ConfigError as error:
-        complain(plain(error))
+        complain(str(error))
         sys.exit(BAD_CONFIG)
     except OSError as error:
-        complain(plain(f"{type(error).__name__}: {error}"))
+        complain(f"{type(error).__name__}: {one_line(error)}")
         sys.exit(FAILED)
-    print(plain(f"{out / 'report.html'}, report.md beside it"))
+    show(f"{out / 'report.html'}, report.md beside it")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning.config import ConfigError, one_line, read_config, register_resolvers
+from mnist_lightning.escape import printable
 from mnist_lightning.explain import complain
 from mnist_lightning.files import read_text
 from mnist_lightning.runs import read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK
+from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import Z95, percent
 
 IDENTICAL, WITHIN_NOISE, DIFFERENT = "identical", "same within noise", "different"
@@ -125,6 +127,7 @@ def _changes(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, help="directory of a finished run")
     parser.add_argument("--into", type=Path, help="empty folder that keeps the repetition (default: none is kept)")
@@ -141,7 +144,9 @@ def main() -> None:
     except OSError as error:
         complain(f"{type(error).__name__}: {one_line(error)}")
         sys.exit(FAILED)
-    print("\n".join([f"\n{comparison.outcome.upper()}  {given.run_dir}", *(f"  {line}" for line in comparison.lines)]))
+    show(
+        "\n".join([f"\n{comparison.outcome.upper()}  {printable(given.run_dir)}", *(f"  {line}" for line in comparison.lines)])
+    )
     sys.exit(FAILED if comparison.outcome == DIFFERENT else OK)
 
 

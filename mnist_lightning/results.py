@@ -19,9 +19,11 @@ from omegaconf import DictConfig
 
 from mnist_lightning import files
 from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, one_line, register_resolvers
+from mnist_lightning.escape import csv_cell
 from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_epochs
 from mnist_lightning.status import BAD_CONFIG, FAILED
+from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import wilson_interval
 
 RESULTS_DIR = Path("results")
@@ -114,9 +116,9 @@ def _row(run: Run, preset: str, base: dict[str, Any]) -> Row:
         train_accuracy=end.get("train/acc"),
         seconds=round(verdict["seconds"], 1),
         device=verdict.get("device", ""),
-        python=versions["python"],
-        torch=versions["torch"],
-        lightning=versions["lightning"],
+        python=versions.get("python", ""),
+        torch=versions.get("torch", ""),
+        lightning=versions.get("lightning", ""),
         git=versions.get("git", ""),
     )
 
@@ -134,7 +136,8 @@ def write_csv(rows: list[Row], path: Path) -> None:
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    for row in map(asdict, rows):
+        writer.writerow({name: csv_cell(value) if isinstance(value, str) else value for name, value in row.items()})
     files.write(path, file.getvalue())
 
 
@@ -203,6 +206,7 @@ def _table_row(preset: str, rows: list[Row]) -> str:
 
 
 def main() -> None:
+    outlive_readers()
     parser = argparse.ArgumentParser(prog="python -m mnist_lightning.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     into = commands.add_parser("collect", help="add a row per finished run to a CSV")
@@ -226,7 +230,7 @@ def main() -> None:
     except OSError as error:
         complain(f"{type(error).__name__}: {one_line(error)}")
         sys.exit(FAILED)
-    print(f"{given.csv}: {num_rows} runs")
+    show(f"{given.csv}: {num_rows} runs")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from mnist_lightning.config import ConfigError, build, check, compose_config, re
 from mnist_lightning.explain import complain, explain
 from mnist_lightning.models import count_parameters
 from mnist_lightning.status import BAD_CONFIG
+from mnist_lightning.terminal import outlive_readers
 
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 HEAD = ("layer", "output shape", "kernel", "stride", "padding", "RF", "jump", "parameters", "multiply-adds")
@@ -169,6 +170,7 @@ def table(layers: Sequence[Layer]) -> str:
 
 def main() -> None:
     """Prints the table of the configured network and its headroom to `gate.max_params`."""
+    outlive_readers()
     register_resolvers()
     overrides = sys.argv[1:]
     if {"-h", "--help"} & set(overrides):

@@ -23,6 +23,7 @@ from mnist_lightning.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
 from mnist_lightning.dashboard import Dashboard, record
 from mnist_lightning.data import DigitsDataModule
 from mnist_lightning.environment import device_name, device_of, versions
+from mnist_lightning.escape import printable
 from mnist_lightning.events import Events
 from mnist_lightning.gate import Gate, GateError
 from mnist_lightning.lock import Lock
@@ -30,6 +31,7 @@ from mnist_lightning.memory import keep_freed
 from mnist_lightning.resume import Taken, take_up
 from mnist_lightning.runs import read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.terminal import show
 from mnist_lightning.torchrun import agree
 from mnist_lightning.verdict import ERROR, INTERRUPTED, Verdict
 
@@ -73,7 +75,7 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
         agree(START, KEPT)
-        print(f"KEPT  {output_dir}: finished already, by the same configuration and code", flush=True)
+        show(f"KEPT  {printable(output_dir)}: finished already, by the same configuration and code")
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
@@ -103,7 +105,7 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
             with unless_error:
                 verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
             if stopped != ERROR:
-                print(f"{verdict.text()}\n  outputs     {output_dir}", flush=True)
+                show(f"{verdict.text()}\n  outputs     {printable(output_dir)}")
     return verdict
 
 

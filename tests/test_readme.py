@@ -4,12 +4,14 @@ import re
 import shlex
 import shutil
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 from mnist_lightning.config import check, compose_config
 from mnist_lightning.models import Net1, Net2, Net3, count_parameters
+from tests.floor import constraints
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text("utf-8")
@@ -61,8 +63,13 @@ def test_make_study_trains_the_published_experiments_and_reports_them() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_explains_the_targets() -> None:
     text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    targets = ["help", "venv", "train", "study", "test", "ray", "torture", "bench", "lint", "clean"]
+    targets = ["help", "venv", "train", "study", "test", "ray", "floor", "torture", "bench", "lint", "clean"]
     assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == targets
+
+
+def test_every_requirement_has_a_lower_bound_for_make_floor() -> None:
+    named = {re.split(r"[\[<>=!; ]", requirement)[0] for requirement in requires("mnist-lightning") or ()}
+    assert {constraint.partition("==")[0] for constraint in constraints()} == named - {"mnist-lightning"}
 
 
 @pytest.mark.skipif(not (CHECKOUT / ".venv" / ".ready").exists(), reason="the tests do not run from the project's own .venv")

@@ -16,13 +16,14 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from mnist_lightning.config import one_line
 from mnist_lightning.files import put
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 MIN_BYTES = 30_000  # in each TIMEOUT_S: a mirror that sends a byte a second is as good as none
-MAX_BYTES = 64_000_000  # of one answer; the largest of MNIST's files has 47 million unpacked
+MAX_BYTES = 16_000_000  # of one answer; the largest of MNIST's files has 9.9 million
 
 
 def download(name: str, md5: str, folder: Path, mirrors: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -53,12 +54,12 @@ def download(name: str, md5: str, folder: Path, mirrors: Sequence[str]) -> tuple
                 # OSError: socket, URLError, disk; HTTPException: a broken answer; ValueError: no address, or wrong contents.
                 except (OSError, ValueError, http.client.HTTPException) as error:
                     log.info("download of %s failed: %s", url, error)
-                    reasons.append(f"{url}: {error}")
+                    reasons.append(f"{url}: {one_line(error)}")
                 else:
                     put(part_path, path)
                     return path, reasons
     except (OSError, ValueError) as error:
-        reasons.append(str(error))
+        reasons.append(one_line(error))
     return None, reasons
 
 

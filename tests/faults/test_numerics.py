@@ -78,7 +78,7 @@ def test_a_weight_that_is_no_number_stops_the_run(trials: Trials, monkeypatch: p
         rng = trial.rng
         rule = ("last", "best", "mean_last_3", "selected")[trial.number % 4]
         statistics = trial.number % 3 == 0
-        value = math.nan if trial.number % 2 else rng.choice(NOT_FINITE)
+        value = rng.choice(NOT_FINITE) if trial.number % 4 == 2 else math.nan
         epoch, step = (EPOCHS, STEPS) if trial.number % 5 == 0 else (rng.randint(1, EPOCHS), rng.randint(1, STEPS))
 
         def on_train_batch_end(

@@ -7,9 +7,9 @@ import hashlib
 import inspect
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
@@ -66,15 +66,17 @@ def check(cfg: DictConfig) -> None:
 
 def _sentence(detail: ErrorDetails) -> str:
     """One error of pydantic's as the line a user reads."""
+    if detail["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{'.'.join(map(str, detail['loc']))}: there is no such key"
     # Members of a union are told apart by type names, which are no keys.
     union = ("int", "str", "bool", "constrained-int")
     loc = [part for part in detail["loc"] if part not in union and not re.search(r"[\[(]", str(part))]
     key = ".".join(str(part) for part in loc)
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: there is no such key"
     if detail["type"] == "missing":
         return f"{key}: the key is missing; give {key}=VALUE"
     field = _field(loc)
+    if not field.examples:  # a group
+        return f"{key}={_typed(detail['input'])}: {key} must be a group of keys; choose one of {', '.join(choices(key))}"
     return f"{key}={_typed(detail['input'])}: {key} must be {field.description}; try {_override(loc, field.examples)}"
 
 
@@ -101,6 +103,11 @@ def _typed(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def choices(group: str) -> list[str]:
+    """What can be chosen for a group."""
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
 
 
 def _conflicts(config: Config) -> Iterator[str]:
@@ -160,6 +167,18 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "optimizer.nesterov=true: needs a momentum; give optimizer.momentum=0.9 or optimizer.nesterov=false"
 
 
+# What each group may be built to, by import path: torch and lightning take seconds to import.
+MODULE = ("torch.nn.Module",)
+KINDS = {
+    "model": MODULE,
+    "optimizer": ("torch.optim.Optimizer",),
+    "scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
+    "augmentation": (*MODULE, "mnist_lightning.augmentation.Affine", "mnist_lightning.augmentation.Published"),
+    "data": ("mnist_lightning.data.DigitsDataModule",),
+    "trainer": ("lightning.Trainer",),
+}
+
+
 def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     """Instantiates a group's `_target_`; lists and mappings arrive there as plain Python.
 
@@ -169,15 +188,46 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
         **more: Arguments that are no configuration.
 
     Raises:
-        ConfigError: There is no such target, it takes no such argument, or it refuses a value.
+        ConfigError: There is no such target, it is not of the group's kind, takes no such argument, or refuses a value.
     """
     node = cfg[group]
     try:
-        target = get_object(node._target_)
+        target = _target(group, node._target_, KINDS[group])
         _check_arguments(target, node, group, more)
+        if more.get("_recursive_", True):
+            for key, path in _parts(OmegaConf.to_container(node, resolve=True), group):
+                _target(key, path, MODULE)
         return instantiate(node, **more, _convert_="all")
-    except (InstantiationException, ImportError, AttributeError) as error:
+    except ConfigError:
+        raise
+    except (InstantiationException, ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{group}: {node._target_} refuses it: {one_line(error.__cause__ or error)}") from error
+
+
+def _target(key: str, path: Any, kinds: tuple[str, ...]) -> Callable[..., Any]:
+    """What an import path leads to: a class of one of the kinds, or a function whose annotation says that it returns one.
+
+    Nothing else is called, whatever a configuration names.
+    """
+    found, bases = get_object(path), tuple(map(get_object, kinds))
+    returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
+    if isinstance(returned, str):  # from __future__ import annotations
+        returned = getattr(inspect.getmodule(found), returned, None)
+    if not (isinstance(returned, type) and issubclass(returned, bases)):
+        raise ConfigError(
+            f"{key}._target_={path}: is no {' and no '.join(kinds)}; name a class of that kind, or a function with the "
+            "annotation that it returns one"
+        )
+    return cast(Callable[..., Any], found)
+
+
+def _parts(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Key and import path of what is built inside a group, as an argument."""
+    below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, child in below:
+        if isinstance(child, dict) and "_target_" in child:
+            yield f"{key}.{name}", child["_target_"]
+        yield from _parts(child, f"{key}.{name}")
 
 
 def _check_arguments(target: Any, node: DictConfig, group: str, more: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
-from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, one_line
+from mnist_lightning.config import CONF_DIR, ConfigError, choices, compose_config, one_line
+from mnist_lightning.escape import printable
 
 # Launchers that come with an extra of this project.
 EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
@@ -29,15 +30,29 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         return _no_such_choice(f"{group}={choice}", error.options)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
+    culprit = _culprit(error, overrides)
     if "Config group override must be a string" in str(error):  # model=null, model=5
-        for typed in overrides:
-            group, _, choice = typed.partition("=")
-            if group in _groups() and choice not in (choices := _choices(group)):
-                return _no_such_choice(typed, choices)
+        group, _, choice = culprit.lstrip("+").partition("=")
+        if group in _groups() and choice not in (known := choices(group)):
+            return _no_such_choice(f"{group}={choice}", known)
     match = re.match(r"Could not (?:override|append to config\.) '?([^'\s]+)'", str(error))
     if match:
         return _no_such_key(match[1], overrides)
-    return one_line(error) if not isinstance(error, ConfigError) else str(error)
+    if isinstance(error, ConfigError):
+        return str(error)
+    line = one_line(error)
+    return line if re.split(r"[=@]", culprit.lstrip("+~"))[0] in line else f"{culprit}: {line}"
+
+
+def _culprit(error: Exception, overrides: Sequence[str]) -> str:
+    """The first override with which the configuration fails as it did, or all of them where no one does alone."""
+    for number in range(1, len(overrides) + 1):
+        try:
+            compose_config(*overrides[:number])
+        except Exception as failed:
+            if str(failed) == str(error):
+                return overrides[number - 1]
+    return " ".join(overrides)
 
 
 def _no_such_choice(typed: str, choices: Sequence[str]) -> str:
@@ -68,10 +83,6 @@ def _groups() -> set[str]:
     return {path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra"}
 
 
-def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-
-
 def _keys(overrides: Sequence[str]) -> list[str]:
     """Dotted keys of the configuration with these choices of groups, or of the default one where they do not compose."""
     try:
@@ -93,5 +104,6 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 
 def complain(lines: str) -> None:
     """Prints an error, a line each, to standard error."""
-    for line in lines.splitlines():
-        print(f"error: {line}", file=sys.stderr, flush=True)
+    for line in lines.split("\n"):
+        if line:
+            print(f"error: {printable(line)}", file=sys.stderr, flush=True)

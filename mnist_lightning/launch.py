@@ -4,6 +4,7 @@ Hydra calls `Study` (conf/hydra/callbacks). Hydra turns an exception in a callba
 SystemExit. Imports neither torch nor lightning.
 """
 
+import itertools
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, cast
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -29,6 +30,8 @@ from mnist_lightning.explain import complain
 from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 from mnist_lightning.torchrun import agree
+
+MAX_JOBS = 10_000  # of a sweep: each is composed and checked before the first one runs
 
 # Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
 register_resolvers()
@@ -64,6 +67,10 @@ class Refused(SystemExit):
         self.error = error
 
 
+# What a value makes Hydra, OmegaConf, pathlib and this project raise; ConfigError is a ValueError.
+UNUSABLE = (HydraException, OmegaConfBaseException, ValueError, TypeError)
+
+
 class Study(Callback):
     """Hydra's hooks around a single run and a sweep."""
 
@@ -78,7 +85,7 @@ class Study(Callback):
                     directory = _earlier(config, directory, "config.yaml", _same_run)
                 # The time of day and the random part of its name are another in every process.
                 _pin(config, "run", Path(agree("hydra.run.dir", str(directory))))
-        except ConfigError as error:
+        except UNUSABLE as error:
             raise Refused(error) from None
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -99,7 +106,7 @@ class Study(Callback):
             overrides = _parse(config)
             _name_by_what_varies(config, overrides)
             self.num_jobs = _check_sweep(config, overrides)
-        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        except UNUSABLE as error:
             raise Refused(error) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -200,6 +207,7 @@ def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
         ConfigError: With the lines of all jobs, each once.
     """
     loader = GlobalHydra.instance().config_loader()
+    _check_size(overrides)
     [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     lines: dict[str, None] = {}
     for job in jobs:
@@ -216,3 +224,15 @@ def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
     if lines:
         raise ConfigError("\n".join(lines))
     return len(jobs)
+
+
+def _check_size(overrides: Sequence[Override]) -> None:
+    """Refuses a sweep of more than `MAX_JOBS` jobs, before any list of them is made."""
+    num_jobs = 1
+    for override in overrides:
+        value = override.value()
+        if isinstance(value, (ChoiceSweep, RangeSweep)):
+            values = value.list if isinstance(value, ChoiceSweep) else value.range()
+            num_jobs *= sum(1 for _ in itertools.islice(values, MAX_JOBS + 1))
+        if num_jobs > MAX_JOBS:
+            raise ConfigError(f"{override.input_line}: makes a sweep of more than {MAX_JOBS:,} jobs; give fewer values")

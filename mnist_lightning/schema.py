@@ -32,6 +32,13 @@ class _Open(BaseModel):
     # strict: "1" is no number and true is no integer, so that a value means what it looks like.
     model_config = ConfigDict(extra="allow", strict=True)
     target: Annotated[str, Field(alias="_target_", description="an import path", examples=["torch.optim.SGD"])]
+    partial: Annotated[Literal[False], Field(alias="_partial_", description="false", examples=[False])] = False
+
+
+class _Partial(_Open):
+    """A group whose target gets the rest of its arguments from the run: parameters, an optimizer."""
+
+    partial: Annotated[Literal[True], Field(alias="_partial_", description="true", examples=[True])]  # type: ignore[assignment]
 
 
 class _Closed(BaseModel):
@@ -48,7 +55,7 @@ class _Model(_Open):
     activation: Annotated[Literal["relu", "silu"], _rule("relu or silu", "silu")] = "relu"
 
 
-class _Optimizer(_Open):
+class _Optimizer(_Partial):
     lr: Annotated[float, _number("a finite number above 0", 0.015, gt=0)]
     momentum: Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)] = 0
     nesterov: Annotated[bool, _rule("true or false", True)] = False
@@ -60,7 +67,7 @@ class _Optimizer(_Open):
     ] = [0.9, 0.999]
 
 
-class _Scheduler(_Open):
+class _Scheduler(_Partial):
     warmup: Warmup = 0
     div_factor: Annotated[float, _number("a finite number of at least 1", 25, ge=1)] = 1
     final_div_factor: Annotated[float, _number("a finite number of at least 1", 10000, ge=1)] = 1

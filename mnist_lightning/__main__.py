@@ -5,6 +5,7 @@ Exit status: 0 passed; 3 the gate was missed; 1 an error; 2 a bad command line o
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -64,6 +65,10 @@ def main() -> None:
     # argparse takes all overrides from one place: with -m in front they may stand on both sides of it.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    for override in overrides:
+        if re.match(r"[+~]*hydra[./]callbacks\b", override):
+            complain(f"{override}: hydra.callbacks holds the check of every run and its exit status, and takes no change")
+            sys.exit(BAD_CONFIG)
     try:
         job()
     except Refused as refusal:
@@ -94,9 +99,9 @@ def main() -> None:
                 cause = OSError(cause.errno, cause.strerror, str(Study.lock.directory / "multirun.yaml"))
             complain(_unwritable(cause))
             sys.exit(FAILED)
-        if not isinstance(error, ValueError):
-            raise
-        complain(explain(error, overrides))  # flags of Hydra's that do not go together, a group set to a number
+        # Flags of Hydra's that do not go together, a group set to a number; what a job raises does not get here.
+        where = "" if isinstance(error, ValueError) else f" ({type(error).__name__}; HYDRA_FULL_ERROR=1 shows where)"
+        complain(explain(error, overrides) + where)
         sys.exit(BAD_CONFIG)
     finally:
         if Study.lock:

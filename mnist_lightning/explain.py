@@ -34,7 +34,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if "Config group override must be a string" in str(error):  # model=null, model=5
         group, _, choice = culprit.lstrip("+").partition("=")
         if group in _groups() and choice not in (known := choices(group)):
-            return _no_such_choice(culprit, known)
+            return _no_such_choice(f"{group}={choice}", known)
     match = re.match(r"Could not (?:override|append to config\.) '?([^'\s]+)'", str(error))
     if match:
         return _no_such_key(match[1], overrides)

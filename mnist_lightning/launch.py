@@ -5,6 +5,7 @@ SystemExit. Imports neither torch nor lightning.
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -30,6 +31,8 @@ from mnist_lightning.runs import Run, find_runs, flatten, read_run
 from mnist_lightning.status import BAD_CONFIG, FAILED, OK, SEVERITY
 from mnist_lightning.torchrun import agree
 
+MAX_JOBS = 10_000  # of a sweep: each is composed and checked before the first one runs
+
 # Launchers that run jobs in processes of their own import this module there, with `Study`, before they compose.
 register_resolvers()
 
@@ -42,6 +45,10 @@ class Refused(SystemExit):
     def __init__(self, error: Exception) -> None:
         super().__init__(FAILED if isinstance(error, OSError) else BAD_CONFIG)
         self.error = error
+
+
+# What a value makes Hydra, OmegaConf, pathlib and this project raise; ConfigError is a ValueError.
+UNUSABLE = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
 
 class Study(Callback):
@@ -59,7 +66,7 @@ class Study(Callback):
                     directory = _earlier(config, directory, "config.yaml", _same_run)
                 # The time of day and the random part of its name are another in every process.
                 _pin(config, "run", Path(agree("hydra.run.dir", str(directory))))
-        except ConfigError as error:
+        except UNUSABLE as error:
             raise Refused(error) from None
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -76,7 +83,7 @@ class Study(Callback):
             self.num_jobs = _check_sweep(config, overrides)
             Study.lock = Lock(directory)
             _claim(config, directory)
-        except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
+        except (*UNUSABLE, OSError) as error:
             raise Refused(error) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -194,6 +201,7 @@ def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
         ConfigError: With the lines of all jobs, each once.
     """
     loader = GlobalHydra.instance().config_loader()
+    _check_size(overrides)
     [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     lines: dict[str, None] = {}
     for job in jobs:
@@ -210,3 +218,15 @@ def _check_sweep(config: DictConfig, overrides: list[Override]) -> int:
     if lines:
         raise ConfigError("\n".join(lines))
     return len(jobs)
+
+
+def _check_size(overrides: Sequence[Override]) -> None:
+    """Refuses a sweep of more than `MAX_JOBS` jobs, before any list of them is made."""
+    num_jobs = 1
+    for override in overrides:
+        value = override.value()
+        if isinstance(value, (ChoiceSweep, RangeSweep)):
+            values = value.list if isinstance(value, ChoiceSweep) else value.range()
+            num_jobs *= sum(1 for _ in itertools.islice(values, MAX_JOBS + 1))
+        if num_jobs > MAX_JOBS:
+            raise ConfigError(f"{override.input_line}: makes a sweep of more than {MAX_JOBS:,} jobs; give fewer values")

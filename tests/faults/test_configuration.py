@@ -15,10 +15,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hypothesis import strategies as st
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.classifier import LitClassifier
-from mnist_lightning.config import CONF_DIR, ConfigError, build, compose_config
+from mnist_lightning.config import CONF_DIR, ConfigError, build, check, compose_config
 from mnist_lightning.gate import Gate
 from mnist_lightning.models import count_parameters
 from tests.conftest import TINY, Finished, finish, spawn
@@ -370,12 +370,21 @@ def test_processes_train_or_refuse_in_a_clear_line(trials: Trials, tmp_path: Pat
         _judge(command, finish(spawn(*TINY, *command, cwd=cwd)), cwd)
 
 
+OWN = ("~model.channels", "~model.dropout")  # a network of a user's own takes its own arguments
 KNOWN = {
-    ("~gate", "+gate=5"): "gate=5: gate must be a group of keys; choose one of default",
-    ("model._target_=os.getcwd", "~model.channels", "~model.dropout"): "model._target_=os.getcwd: is no torch.nn.Module; ",
+    ("~gate", "+gate=5"): "gate=5: there is no such choice; gate must be one of default",
+    ("model._target_=os.getcwd",): "model._target_=os.getcwd: is no torch.nn.Module; ",
     (f"model._target_={__name__}.canary",): f"model._target_={__name__}.canary: is no torch.nn.Module; ",
     (f"optimizer._target_={__name__}.Canary",): f"optimizer._target_={__name__}.Canary: is no torch.optim.Optimizer; ",
-    (f"+model.x._target_={__name__}.Canary", f"model._target_={__name__}.Net"): f"model.x._target_={__name__}.Canary: is no ",
+    (
+        *OWN,
+        f"model._target_={__name__}.Net",
+        f"+model.x._target_={__name__}.Canary",
+    ): f"model.x._target_={__name__}.Canary: is no ",
+    (
+        f"hydra.callbacks.study._target_={__name__}.canary",
+    ): f"hydra.callbacks.study._target_={__name__}.canary: hydra.callbacks ",
+    ("--multirun", "seed=range(100000000)"): "seed=range(100000000): makes a sweep of more than 10,000 jobs; ",
     ("optimizer._partial_=false",): "optimizer._partial_=false: optimizer._partial_ must be true; try optimizer._partial_=true",
 }
 
@@ -406,9 +415,17 @@ def test_what_is_of_no_groups_kind_is_refused_and_not_called(
     assert not called
 
 
+def test_a_group_that_is_no_mapping_is_refused_in_one_line() -> None:
+    """As a config.yaml that was written by hand has it."""
+    cfg = compose_config()
+    OmegaConf.update(cfg, "gate", 5, merge=False)
+    with pytest.raises(ConfigError, match=r"^gate=5: gate must be a group of keys; choose one of default$"):
+        check(cfg)
+
+
 def test_a_users_own_network_is_a_class_or_a_function_declared_to_return_one() -> None:
     def net(*overrides: str) -> object:
-        return build(compose_config("~model.channels", "~model.dropout", *overrides), "model")
+        return build(compose_config(*OWN, *overrides), "model")
 
     assert isinstance(net(f"model._target_={__name__}.Net"), Net)
     assert isinstance(net(f"model._target_={__name__}.Net", "+model.x._target_=torch.nn.ReLU"), Net)

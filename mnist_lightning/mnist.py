@@ -99,7 +99,7 @@ def read_idx(path: Path, file: IDXFile) -> Tensor:
     zipped = path.suffix == ".gz"
     num_header_bytes = 4 + 4 * len(file.shape)
     num_bytes = num_header_bytes + int(torch.Size(file.shape).numel())
-    most = num_bytes + GZIP_OVERHEAD if zipped else num_bytes
+    most = num_bytes + GZIP_OVERHEAD
     try:
         contents = read_start(path, most + 1)
     except (OSError, ValueError) as error:

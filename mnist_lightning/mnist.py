@@ -105,7 +105,7 @@ def read_idx(path: Path, file: IDXFile) -> Tensor:
     except (OSError, ValueError) as error:
         raise refuse("a readable file", getattr(error, "strerror", None) or str(error)) from error
     if len(contents) > most:
-        raise refuse(f"{'at most ' if zipped else ''}{most:,} bytes", f"{path.stat().st_size:,}")
+        raise refuse(f"at most {most:,} bytes", f"{path.stat().st_size:,}")
     stored_md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     if zipped:
         try:

@@ -64,7 +64,7 @@ def main() -> None:
     try:
         job()
     except Refused as refusal:
-        if isinstance(refusal.error, OSError):
+        if refusal.code == FAILED and isinstance(refusal.error, OSError):
             complain(_unwritable(refusal.error))
         elif FIRST:  # of the processes of a torchrun, which are all refused alike
             complain(explain(refusal.error, overrides))

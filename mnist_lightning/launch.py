@@ -62,8 +62,8 @@ def catch_signals() -> None:
 class Refused(SystemExit):
     """The configuration was refused, or the output directory cannot be written, before anything ran."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__(FAILED if isinstance(error, OSError) else BAD_CONFIG)
+    def __init__(self, error: Exception, status: int = BAD_CONFIG) -> None:
+        super().__init__(status)
         self.error = error
 
 
@@ -99,8 +99,10 @@ class Study(Callback):
             self.num_jobs = _check_sweep(config, overrides)
             Study.lock = Lock(directory)
             _claim(config, directory)
-        except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:  # before OSError, which some of them are
             raise Refused(error) from None
+        except OSError as error:
+            raise Refused(error, FAILED) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         try:

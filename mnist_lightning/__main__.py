@@ -21,7 +21,7 @@ from mnist_lightning.explain import complain, explain
 from mnist_lightning.launch import Refused, Study
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.terminal import outlive_readers
-from mnist_lightning.torchrun import FIRST
+from mnist_lightning.torchrun import FIRST, agree
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,11 @@ def main() -> None:
     try:
         job()
     except Refused as refusal:
-        if isinstance(refusal.error, OSError):
+        if refusal.code == FAILED and isinstance(refusal.error, OSError):
             complain(_unwritable(refusal.error))
         elif FIRST:  # of the processes of a torchrun, which are all refused alike
             complain(explain(refusal.error, overrides))
+        agree("refused", "")  # torchrun stops the first as soon as another ends: wait until it has spoken
         raise
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:

@@ -42,8 +42,8 @@ SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
 class Refused(SystemExit):
     """The configuration was refused, or the output directory cannot be written, before anything ran."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__(FAILED if isinstance(error, OSError) else BAD_CONFIG)
+    def __init__(self, error: Exception, status: int = BAD_CONFIG) -> None:
+        super().__init__(status)
         self.error = error
 
 
@@ -83,8 +83,10 @@ class Study(Callback):
             self.num_jobs = _check_sweep(config, overrides)
             Study.lock = Lock(directory)
             _claim(config, directory)
-        except (*UNUSABLE, OSError) as error:
+        except UNUSABLE as error:  # before OSError, which some of them are
             raise Refused(error) from None
+        except OSError as error:
+            raise Refused(error, FAILED) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         try:

@@ -85,6 +85,24 @@ def test_one_of_many_processes_is_inside(trials: Trials, tmp_path: Path) -> None
         assert list(directory.iterdir()) == []
 
 
+def test_a_lock_is_on_the_file_that_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder removes it, and a third makes it anew, between the moments when another has opened and when it locks it."""
+    flock, third = fcntl.flock, []
+
+    def late_flock(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / LOCK).unlink()
+        third.append(Lock(tmp_path))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late_flock)
+    with pytest.raises(ConfigError, match="is at work there"):
+        Lock(tmp_path)
+    third[0].release()
+    with Lock(tmp_path):
+        pass
+
+
 def test_a_file_system_without_locks_refuses_nobody_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

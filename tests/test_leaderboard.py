@@ -139,7 +139,12 @@ def test_the_verdict_over_seeds(passed: int, num_runs: int, text: str) -> None:
 
 def test_the_files_hold_the_table(sweep: Path) -> None:
     report = leaderboard.write(sweep, find_runs([sweep]))
-    assert (sweep / "leaderboard.md").read_text("utf-8") == report + "\n"
+    unescaped = (sweep / "leaderboard.md").read_text("utf-8").replace("\\_", "_")  # of the paths: Markdown's emphasis
+    assert [line.split() for line in unescaped.splitlines() if "--" not in line] == [
+        line.split()
+        for line in report.splitlines()
+        if "--" not in line  # the table's rules are as wide as its columns
+    ]
     with (sweep / "leaderboard.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["lr"] for row in rows] == ["0.1", "0.015"]

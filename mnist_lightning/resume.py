@@ -39,9 +39,9 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
         directory: May not exist yet. Of which the caller holds the lock.
         cfg: The configuration to go on with.
     """
-    if not directory.exists() or not (directory / "config.yaml").exists():
-        return Taken()
     remove_parts(directory)
+    if not (directory / "config.yaml").exists():
+        return Taken()
     run = read_run(directory)
     same = run.config == flatten(cfg) and _code_of(directory) == code_hash()
     if same and run.finished:

@@ -276,7 +276,8 @@ def test_a_run_ends_in_one_line_and_status_1(
         file, _ = trial.rng.choice(whole)
         (root / file.name).unlink()
         IN_PLACE[kind](root / file.name)
-        done = cli("data=mnist", f"data.root={root}", "data.mirrors=[]", "trainer.accelerator=cpu", "pictures=none")
+        command = ("data=mnist", f"data.root={root}", "data.mirrors=[]", "trainer.accelerator=cpu", "pictures=none")
+        done = cli(*command, f"hydra.run.dir=run{trial.number}")  # launches of one process in one second share a name
         [line] = done.err.splitlines()
         assert done.status == 1
         assert line.startswith(f"error: MNISTFileError: {root / file.name}: expected "), kind

@@ -1,5 +1,6 @@
 """The page's server over real sockets: for this machine alone, nothing but its own files, and no client can hold up others."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -53,13 +54,12 @@ def send(port: int, request: bytes, timeout_s: float = 20) -> bytes:
     """What comes back until the server closes."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout_s) as client:
-        try:
+        with contextlib.suppress(OSError):  # closed, or gone already, while we were still sending
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)  # the server reads what is left of a request that it has refused
+        with contextlib.suppress(ConnectionError):
             while chunk := client.recv(1 << 16):
                 answer += chunk
-        except ConnectionError:  # closed while we were still sending
-            pass
     return answer
 
 

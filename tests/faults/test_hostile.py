@@ -263,7 +263,7 @@ def allocating(run_dir: Path) -> Path:
 
 
 def wide(run_dir: Path) -> Path:
-    change(run_dir, model__channels=[11_000] * 7)  # a layer of 4.4 GB
+    change(run_dir, model__channels=[16_000] * 7)  # a layer of 9.2 GB
     return run_dir
 
 

@@ -86,6 +86,8 @@ def assert_nothing_false_is_read(directory: Path, unbroken: Unbroken) -> None:
             assert epoch in (0, 1, 2)
     if list(directory.glob("*tfevents*")):
         for tag, points in events(directory)[0].items():
+            if tag.startswith("Verdict/"):  # of the epochs that there were
+                continue
             assert set(points) <= set(events(unbroken.directory)[0][tag]), tag
 
 

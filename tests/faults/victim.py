@@ -77,8 +77,10 @@ def _main(cwd: Path, args: tuple[str, ...], blow: Blow | None, changes: Any, str
         if blow is None or changes.value != blow.event:
             return
         if blow.torn is not None:
-            path = Path(os.fsdecode(call[0]))
-            there = path.stat().st_size if path.is_file() else 0
+            try:
+                there = os.stat(call[0]).st_size  # noqa: PTH116  # of a path or of an open file's descriptor
+            except FileNotFoundError:
+                there = 0
             resource.setrlimit(resource.RLIMIT_FSIZE, (there + blow.torn, resource.RLIM_INFINITY))
         elif blow.signum == signal.SIGKILL and not blow.delay_s:
             strike()

@@ -106,12 +106,24 @@ def check(cfg: DictConfig) -> None:
         values = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {one_line(error.msg or error)}") from None
+    if references := list(_references(values, "")):
+        raise ConfigError("\n".join(references))
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(dict.fromkeys(_sentence(detail) for detail in error.errors()))) from None
     if conflicts := list(_conflicts(config)):
         raise ConfigError("\n".join(conflicts))
+
+
+def _references(node: Any, key: str) -> Iterator[str]:
+    """Text in which config.yaml, once written, would be found to refer to another key."""
+    if isinstance(node, (dict, list)):
+        for name, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _references(name, f"{key}.{name}" if key else str(name))
+            yield from _references(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, str) and "${" in node:
+        yield f"{key}: {one_line(node)} may not hold ${{ as text; give it without"
 
 
 def _sentence(detail: ErrorDetails) -> str:

@@ -86,7 +86,7 @@ def main() -> None:
         for name, record in zip(names, records, strict=True):
             confidence, runner_up = (f"{100 * record[key]:6.2f} %" for key in ("confidence", "runner_up_confidence"))
             print(f"{name:{width}}  {record['digit']} {confidence}   then {record['runner_up']} {runner_up}")
-    complain("\n".join(refused))
+    complain("\n".join(map(printable, refused)))  # one line each, whatever the file is called
     sys.exit(BAD_CONFIG if refused else OK)
 
 

@@ -19,6 +19,7 @@ from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lightning import draw, leaderboard, predict, report, results
+from mnist_lightning.config import ConfigError, check, compose_config
 from mnist_lightning.dashboard import record
 from mnist_lightning.runs import read_run
 from mnist_lightning.verdict import Verdict
@@ -69,7 +70,8 @@ def hostile_name(rng: random.Random) -> str:
 
 def leave_runs(folder: Path, name: str) -> None:
     """Two finished runs and one that failed, called by a name and with it wherever a run's files hold text."""
-    text = name.encode("utf-8", "replace").decode()  # a file in UTF-8 cannot hold half a character; the name of one can
+    # A file in UTF-8 cannot hold half a character; the name of one can. "${" is refused before a run (see below).
+    text = name.encode("utf-8", "replace").decode().replace("${", "$ {")
     path = "".join(c for c in name if c not in "/\x00")[:60].strip(".") or "_"
     for number in range(3):
         verdict = {"device": text, "dataset": text, "model": text, "seed": number, "versions": {"torch": text}}
@@ -77,7 +79,7 @@ def leave_runs(folder: Path, name: str) -> None:
             verdict |= {"status": "error", "passed": False, "reasons": [text], "accuracy": None}
         run_dir = leave_run(folder / f"{number} {path}", f"seed={number}", **verdict)
         cfg = OmegaConf.load(run_dir / "config.yaml")
-        cfg.model[f"note {text}"] = f"{text} {number}".replace("${", "$ {")
+        cfg.model[f"note {text}"] = f"{text} {number}"
         OmegaConf.save(cfg, run_dir / "config.yaml")
 
 
@@ -116,6 +118,15 @@ def test_reports_and_tables_hold_the_same_elements_whatever_runs_are_called(
                 for cell in row:
                     assert cell.isprintable(), cell
                     assert not cell.startswith(("=", "+", "-", "@")) or cell[1:].replace(".", "").isdigit(), cell
+
+
+@pytest.mark.parametrize("place", ["value", "key", "list"])
+def test_text_that_would_be_read_as_a_reference_is_refused(place: str) -> None:
+    cfg = compose_config("augmentation=none")
+    hidden = {"value": {"note": "\\${seed}"}, "key": {"${seed}": 1}, "list": {"note": ["\\${seed}"]}}[place]
+    OmegaConf.update(cfg, "model", hidden, merge=True, force_add=True)
+    with pytest.raises(ConfigError, match=r"^model\.\S+: .* may not hold \$\{ as text"):
+        check(cfg)
 
 
 def test_tensorboard_is_shown_text(trials: Trials, tmp_path: Path) -> None:

@@ -352,7 +352,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_command_line_runs_or_is_refused_in_a_clear_line(
     trials: Trials, cli: Callable[..., Finished], untrained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for trial in trials("configuration", few=250, all=2000):
+    for trial in trials("configuration", few=80, all=2000):
         cwd = tmp_path / f"{trial.number}"
         cwd.mkdir()
         monkeypatch.chdir(cwd)

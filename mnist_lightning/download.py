@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from mnist_lightning.config import one_line
-from mnist_lightning.files import put
+from mnist_lightning.files import has_name, put
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _alone(path: Path) -> Iterator[BinaryIO]:
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b") as part:
             _lock(part, path)
-            if not _is_at(part, path):  # the process before has renamed or removed what this one waited for
+            if not has_name(part.fileno(), path):  # the process before has renamed or removed what this one waited for
                 continue
             try:
                 yield part
@@ -87,13 +87,6 @@ def _lock(part: BinaryIO, path: Path) -> None:
     except BlockingIOError:
         log.warning("%s: another process is downloading it; waiting for that", path)
         fcntl.flock(part, fcntl.LOCK_EX)
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _fetch(url: str, md5: str, part: BinaryIO) -> None:

@@ -113,6 +113,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def has_name(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one of that name: who waited for its lock may find it renamed or removed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def remove_parts(directory: Path) -> None:
     """Removes what a writer left that was killed. Only for who holds the directory's lock."""
     for part in directory.glob(".*.part*"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mnist_lightning.config import ConfigError, one_line
-from mnist_lightning.files import naming
+from mnist_lightning.files import has_name, naming
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def _open_locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)  # for writing: NFS locks no other
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _has_name(descriptor, path):
+            if has_name(descriptor, path):
                 return descriptor
         except BlockingIOError:
             holder = one_line(os.pread(descriptor, 200, 0).decode(errors="replace")) or "another process"
@@ -80,14 +80,6 @@ def _open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder has let go, and removed it, since it was opened
-
-
-def _has_name(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _release(descriptor: int, path: Path, process: int) -> None:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning import signals
 from mnist_lightning.config import CONF_DIR, ConfigError, one_line, register_resolvers
-from mnist_lightning.explain import complain, explain
+from mnist_lightning.explain import complain, explain, too_long_for_a_choice
 from mnist_lightning.launch import Refused, Study
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.terminal import outlive_readers
@@ -95,13 +95,13 @@ def main() -> None:
             sys.exit(FAILED)
         # logging wraps what it met when it could not open run.log.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and not too_long_for_a_choice(cause):
             if cause.filename is None and Study.lock:  # Hydra's multirun.yaml
                 cause = OSError(cause.errno, cause.strerror, str(Study.lock.directory / "multirun.yaml"))
             complain(_unwritable(cause))
             sys.exit(FAILED)
         # Flags of Hydra's that do not go together, a group set to a number; what a job raises does not get here.
-        where = "" if isinstance(error, ValueError) else f" ({type(error).__name__}; HYDRA_FULL_ERROR=1 shows where)"
+        where = "" if isinstance(error, (ValueError, OSError)) else f" ({type(error).__name__}; HYDRA_FULL_ERROR=1 shows where)"
         complain(explain(error, overrides) + where)
         sys.exit(BAD_CONFIG)
     finally:

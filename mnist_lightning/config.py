@@ -6,6 +6,7 @@ Imports neither torch nor lightning: `--help` and a bad value answer at once.
 import hashlib
 import inspect
 import io
+import pkgutil
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any, cast
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -286,7 +287,13 @@ def _target(key: str, path: Any, kinds: tuple[str, ...]) -> Callable[..., Any]:
 
     Nothing else is called, whatever a configuration names.
     """
-    found, bases = get_object(path), tuple(map(get_object, kinds))
+    try:
+        found = pkgutil.resolve_name(str(path))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{key}._target_={path}: cannot be imported: {one_line(error)}; give a class's import path"
+        ) from error
+    bases = tuple(map(pkgutil.resolve_name, kinds))
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations
         returned = getattr(inspect.getmodule(found), returned, None)

@@ -4,6 +4,7 @@ Imports neither torch nor lightning.
 """
 
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
     culprit = _culprit(error, overrides)
-    if "Config group override must be a string" in str(error):  # model=null, model=5
+    if "Config group override must be a string" in str(error) or too_long_for_a_choice(error):  # model=null, model=5
         group, _, choice = culprit.lstrip("+").partition("=")
         if group in _groups() and choice not in (known := choices(group)):
             return _no_such_choice(f"{group}={choice}", known)
@@ -42,6 +43,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         return str(error)
     line = one_line(error)
     return line if re.split(r"[=@]", culprit.lstrip("+~"))[0] in line else f"{culprit}: {line}"
+
+
+def too_long_for_a_choice(error: Exception) -> bool:
+    """Whether Hydra looked for a group's choice under a name that no file can have."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and str(error.filename).endswith(".yaml")
 
 
 def _culprit(error: Exception, overrides: Sequence[str]) -> str:

@@ -19,6 +19,12 @@ def _number(text: str, example: float, **bounds: Any) -> Any:
     return _rule(text, example, allow_inf_nan=False, **bounds)
 
 
+def _class(example: str) -> Any:
+    return Field(
+        alias="_target_", pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)+$", description="a class's import path", examples=[example]
+    )
+
+
 Degrees = Annotated[float, _number("a number of degrees from 0 to 180", 10, ge=0, le=180)]
 Fill = Annotated[float, _number("a grey value from 0 to 255", 0, ge=0, le=255)]
 Interpolation = Annotated[Literal["bilinear", "nearest"], _rule("bilinear or nearest", "bilinear")]
@@ -31,7 +37,6 @@ class _Open(BaseModel):
 
     # strict: "1" is no number and true is no integer, so that a value means what it looks like.
     model_config = ConfigDict(extra="allow", strict=True)
-    target: Annotated[str, Field(alias="_target_", description="an import path", examples=["torch.optim.SGD"])]
     partial: Annotated[Literal[False], Field(alias="_partial_", description="false", examples=[False])] = False
 
 
@@ -46,6 +51,7 @@ class _Closed(BaseModel):
 
 
 class _Model(_Open):
+    target: Annotated[str, _class("mnist_lightning.models.Net3")]
     dropout: Annotated[float, _number("a probability, at least 0 and below 1", 0.025, ge=0, lt=1)] = 0
     channels: Annotated[
         list[Annotated[int, _rule("an integer of at least 1", 8, ge=1)]],
@@ -56,6 +62,7 @@ class _Model(_Open):
 
 
 class _Optimizer(_Partial):
+    target: Annotated[str, _class("torch.optim.SGD")]
     lr: Annotated[float, _number("a finite number above 0", 0.015, gt=0)]
     momentum: Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)] = 0
     nesterov: Annotated[bool, _rule("true or false", True)] = False
@@ -68,12 +75,14 @@ class _Optimizer(_Partial):
 
 
 class _Scheduler(_Partial):
+    target: Annotated[str, _class("mnist_lightning.schedules.linear")]
     warmup: Warmup = 0
     div_factor: Annotated[float, _number("a finite number of at least 1", 25, ge=1)] = 1
     final_div_factor: Annotated[float, _number("a finite number of at least 1", 10000, ge=1)] = 1
 
 
 class _Augmentation(_Open):
+    target: Annotated[str, _class("mnist_lightning.augmentation.Affine")]
     degrees: Degrees = 0
     translate: Annotated[float, _number("a fraction of the side, from 0 to 1", 0.07, ge=0, le=1)] = 0
     scale: Annotated[
@@ -91,6 +100,7 @@ class _Augmentation(_Open):
 
 
 class _Data(_Open):
+    target: Annotated[str, _class("mnist_lightning.data.MNISTDataModule")]
     batch_size: Annotated[int, _rule("an integer of at least 2, for batch norms", 64, ge=2)]
     eval_batch_size: Annotated[int, _rule("an integer of at least 1", 1000, ge=1)]
     val_images: Annotated[
@@ -110,6 +120,7 @@ class _Data(_Open):
 
 
 class _Trainer(_Open):
+    target: Annotated[str, _class("lightning.Trainer")]
     max_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
     accelerator: Annotated[str, _rule("the name of an accelerator of lightning.Trainer", "auto")]
     devices: Annotated[

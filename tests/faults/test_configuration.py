@@ -5,7 +5,10 @@ hypothesis draws the command lines. In process, where `check` and every `build` 
 """
 
 import functools
+import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,154 +78,32 @@ def _places() -> list[tuple[str, str]]:
 
 # --- what can be typed --------------------------------------------------------------------------------------------------
 
-NUMBERS = (
-    "0",
-    "-0",
-    "-1",
-    "1",
-    "0.5",
-    "1e400",
-    "-1e400",
-    "1e-400",
-    "nan",
-    "inf",
-    "-inf",
-    str(2**31),
-    str(2**70),
-    "1_000",
-    "0x10",
-)
-WORDS = (
-    "null",
-    "true",
-    "True",
-    "yes",
-    "''",
-    "???",
-    "~",
-    "auto",
-    "last",
-    "best",
-    "32-true",
-    "a b",
-    "a,b",
-    "a: b",
-    "None",
-    "${}",
-)
-NESTED = (
-    "[]",
-    "[1]",
-    "[null]",
-    "[[1],[2]]",
-    "[1,2]",
-    "{}",
-    "{a: 1}",
-    "{a: {b: 1}}",
-    "[{_target_: os.getcwd}]",
-    "{_target_: os.getcwd}",
-)
+NUMBERS = ("0", "-0", "-1", "1", "0.5", "1e400", "-1e400", "1e-400", "nan", "inf", "-inf", "1_000", "0x10")
+NUMBERS += (str(2**31), str(2**70))
+WORDS = ("null", "true", "True", "yes", "''", "???", "~", "auto", "last", "best", "32-true", "a b", "a,b", "a: b")
+WORDS += ("None", "${}")
+NESTED = ("[]", "[1]", "[null]", "[[1],[2]]", "[1,2]", "{}", "{a: 1}", "{a: {b: 1}}")
+NESTED += ("[{_target_: os.getcwd}]", "{_target_: os.getcwd}")
 INTERPOLATIONS = (
     *("${oc.env:HOME}", "${oc.env:NO_SUCH}", "${oc.env:}", "${data.root}", "${nowhere}", "${seed}", "${hydra:runtime.cwd}"),
     *("${hydra:nowhere}", "${hydra.job.name}", "${nothing:1}", "${now:%Y}", "${run_name:}", "${run_name:1}", "${launch_id:}"),
     *("${gate_rule:}", "${gate_rule:1}", "${is_last:last}", "${oc.decode:'['}", "${oc.create:{a: 1}}", "${oc.select:seed}"),
     *("${", "$", "${.}", "${..seed}", "${oc.dict.keys:data}", "${${seed}}", "${python_version:minor}"),
 )
-SWEEPS = (
-    "1,2",
-    "choice(1,2)",
-    "range(3)",
-    "range(0,1,0)",
-    "interval(0,1)",
-    "glob(*)",
-    "sort(2,1)",
-    "shuffle(1,2)",
-    "tag(t,1,2)",
-)
-SWEEPS += (
-    "int(x)",
-    "float(1)",
-    "extend_list(1)",
-    "choice(",
-    "range(a)",
-    "a,",
-    ",a",
-    "choice()",
-    "nothing(1)",
-    "range(100000000)",
-)
-BROKEN = (
-    "[",
-    "]",
-    "{",
-    "}",
-    "{a",
-    "[1",
-    "'",
-    '"',
-    "'a",
-    '"a',
-    "a'b",
-    "\\",
-    "a\\",
-    ":",
-    "=",
-    "a=b",
-    "a=b=c",
-    "(",
-    ")",
-    "%",
-    "@",
-    "#",
-    "&",
-)
+SWEEPS = ("1,2", "choice(1,2)", "range(3)", "range(0,1,0)", "interval(0,1)", "glob(*)", "sort(2,1)", "shuffle(1,2)")
+SWEEPS += ("tag(t,1,2)", "int(x)", "float(1)", "extend_list(1)", "choice(", "range(a)", "a,", ",a", "choice()", "nothing(1)")
+SWEEPS += ("range(100000000)",)
+BROKEN = ("[", "]", "{", "}", "{a", "[1", "'", '"', "'a", '"a', "a'b", "\\", "a\\", ":", "=", "a=b", "a=b=c", "(", ")")
+BROKEN += ("%", "@", "#", "&")
 TARGETS = (
-    *(
-        "os.system",
-        "os.getcwd",
-        "builtins.print",
-        "builtins.exit",
-        "sys.exit",
-        "subprocess.Popen",
-        "builtins.eval",
-        "time.sleep",
-    ),
-    *(
-        f"{__name__}.canary",
-        f"{__name__}.Canary",
-        "torch.nn",
-        "torch.nn.Nothing",
-        "nowhere.Net",
-        "Net3",
-        ".",
-        "..",
-        "a..b",
-        ".Net3",
-    ),
-    *("torch.nn.Linear", "torch.optim.SGD", "lightning.Trainer", "torch.nn.Module", "torch.optim.Optimizer", "mnist_lightning"),
-    *(
-        "mnist_lightning.models.Net1",
-        "mnist_lightning.schedules.linear",
-        "torch.hub.load",
-        "functools.partial",
-        "types.SimpleNamespace",
-    ),
+    *("os.system", "os.getcwd", "builtins.print", "builtins.exit", "sys.exit", "subprocess.Popen", "builtins.eval"),
+    *(f"{__name__}.canary", f"{__name__}.Canary", "torch.nn", "torch.nn.Nothing", "nowhere.Net", "Net3", ".", "..", "a..b"),
+    *(".Net3", "torch.nn.Linear", "torch.optim.SGD", "lightning.Trainer", "torch.nn.Module", "torch.optim.Optimizer"),
+    *("mnist_lightning", "mnist_lightning.models.Net1", "mnist_lightning.schedules.linear", "torch.hub.load"),
+    *("functools.partial", "types.SimpleNamespace", "time.sleep"),
 )
-HOSTILE = (
-    "\x1b[31mred",
-    "a\nb",
-    "a\r\nb",
-    "\x00",
-    "\t",
-    "\x7f",
-    "\u202egnp.exe",
-    "\u2028",
-    "\ufeff",
-    "e\u0301",
-    "\U0001f600",
-    "٣",
-    "x" * 5000,
-)
+HOSTILE = ("\x1b[31mred", "a\nb", "a\r\nb", "\x00", "\t", "\x7f", "\u202egnp.exe", "\u2028", "\ufeff", "e\u0301")
+HOSTILE += ("\U0001f600", "٣", "x" * 5000)
 
 BELOW = ("x", "x.y", "_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
@@ -293,7 +174,7 @@ def _drawn(chunk: int) -> list[list[str]]:
 
     @hypothesis.seed(f"{SEED}/{chunk}")
     @hypothesis.settings(
-        max_examples=CHUNK,
+        max_examples=2 * CHUNK,  # some of them come twice
         database=None,
         deadline=None,
         phases=[hypothesis.Phase.generate],
@@ -302,15 +183,29 @@ def _drawn(chunk: int) -> list[list[str]]:
     # hydra.* keys are most of all keys, and not most of what can go wrong.
     @hypothesis.given(st.one_of(_command(ours), _command(ours), _command(places)))
     def collect(command: list[str]) -> None:
-        commands.append(command)
+        if command not in commands:
+            commands.append(command)
 
     collect()
-    return commands
+    return commands[:CHUNK]
 
 
 # --- what must hold -----------------------------------------------------------------------------------------------------
 
-DIRECTORIES = ("hydra.run", "hydra.sweep", "hydra.job_logging", "hydra.hydra_logging", "hydra.output_subdir", "hydra.job.chdir")
+written: list[str] | None = None  # the paths that this process writes to, while a list is here
+PATHS = {"os.mkdir": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.truncate": 1, "os.remove": 1, "os.rmdir": 1}
+PATHS |= {"os.chmod": 1}  # event -> how many of its first arguments are paths
+FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def _note_writes(event: str, args: tuple[object, ...]) -> None:
+    """An audit hook of Python's, which hears of every file that Python's own functions open, make, rename or remove."""
+    if written is not None and (event in PATHS or (event == "open" and isinstance(args[2], int) and args[2] & FOR_WRITING)):
+        paths = args[: PATHS.get(event, 1)]
+        written.extend(str(Path(os.fsdecode(path)).absolute()) for path in paths if isinstance(path, (str, bytes, os.PathLike)))
+
+
+sys.addaudithook(_note_writes)  # there is no way to take one off again
 
 
 def _tame(command: list[str]) -> list[str]:
@@ -319,17 +214,25 @@ def _tame(command: list[str]) -> list[str]:
 
 
 def _judge(command: list[str], done: Finished, cwd: Path) -> None:
+    """One line for each thing refused, and nothing made; or a run, and no file but in its output directory."""
     shown = f"{command!r}\nstatus {done.status}\nout {done.out!r}\nerr {done.err!r}"
     assert done.status in (0, 2), shown
     assert "Traceback" not in done.out + done.err, shown
     assert not called, shown
+    made = sorted(path.name for path in cwd.iterdir())
+    # Which directory it is, and what Hydra makes there before it refuses its own settings, hydra.* may say.
+    ours = not any(argument.lstrip("+~").startswith("hydra") for argument in command)
     if done.status == 0:
+        assert made == ["outputs"] or not ours, f"{made}\n{shown}"
         return
+    # What only the class itself can judge is told by a run that has begun, and left its verdict.
+    verdicts = [json.loads(path.read_text("utf-8")) for path in cwd.rglob("verdict.json")]
+    assert not made or not ours or (verdicts and all(verdict["exit_status"] == 2 for verdict in verdicts)), f"{made}\n{shown}"
     lines = done.err.split("\n")
     assert lines.pop() == "", shown
     assert lines, shown
     assert all(line.startswith("error: ") and line.isprintable() for line in lines), shown
-    assert not done.out, shown
+    assert not done.out or "--multirun" in command, shown
     typed = [argument for argument in command if argument != "--multirun"]
     names = {re.split(r"[=@]", argument.lstrip("+~"))[0] for argument in typed}
     assert any(name and name.split(".")[0] in line for line in lines for name in names) or any(
@@ -358,7 +261,12 @@ def test_any_command_line_runs_or_is_refused_in_a_clear_line(
         monkeypatch.chdir(cwd)
         called.clear()
         command = _tame(_drawn(trial.number // CHUNK)[trial.number % CHUNK])
-        _judge(command, cli(*SMALL, *command), cwd)
+        monkeypatch.setattr(sys.modules[__name__], "written", paths := [])
+        done = cli(*SMALL, *command)
+        monkeypatch.setattr(sys.modules[__name__], "written", None)
+        _judge(command, done, cwd)
+        outside = [path for path in paths if not Path(path).is_relative_to(cwd)]
+        assert not outside, f"{command!r} wrote to {outside}"
 
 
 def test_processes_train_or_refuse_in_a_clear_line(trials: Trials, tmp_path: Path) -> None:
@@ -370,9 +278,13 @@ def test_processes_train_or_refuse_in_a_clear_line(trials: Trials, tmp_path: Pat
         _judge(command, finish(spawn(*TINY, *command, cwd=cwd)), cwd)
 
 
+LONG = "x" * 5000  # longer than a file's name can be
 OWN = ("~model.channels", "~model.dropout")  # a network of a user's own takes its own arguments
 KNOWN = {
+    (f"trainer={LONG}",): f"trainer={LONG}: there is no such choice; trainer must be one of ddp, default",
     ("~gate", "+gate=5"): "gate=5: there is no such choice; gate must be one of default",
+    ("model._target_=nowhere.Net",): "model._target_=nowhere.Net: cannot be imported: No module named 'nowhere'; give ",
+    ("scheduler._target_=linear",): "scheduler._target_=linear: scheduler._target_ must be a class's import path; try ",
     ("model._target_=os.getcwd",): "model._target_=os.getcwd: is no torch.nn.Module; ",
     (f"model._target_={__name__}.canary",): f"model._target_={__name__}.canary: is no torch.nn.Module; ",
     (f"optimizer._target_={__name__}.Canary",): f"optimizer._target_={__name__}.Canary: is no torch.optim.Optimizer; ",
@@ -404,7 +316,7 @@ def undeclared():  # type: ignore[no-untyped-def]
     return canary()
 
 
-@pytest.mark.parametrize("command", KNOWN, ids=" ".join)
+@pytest.mark.parametrize("command", KNOWN, ids=lambda command: " ".join(command)[:120])
 def test_what_is_of_no_groups_kind_is_refused_and_not_called(
     cli: Callable[..., Finished], untrained: None, command: tuple[str, ...]
 ) -> None:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import lightning as L
 import pytest
+
+from mnist_lightning.classifier import LitClassifier
+from mnist_lightning.gate import Gate
+from mnist_lightning.models import count_parameters
 
 ALL = os.environ.get("FAULTS") == "all"
 SEED = int(os.environ.get("FAULT_SEED", "0"))
@@ -63,6 +68,18 @@ def trials(request: pytest.FixtureRequest) -> Iterator[Trials]:
         _TABLE[area_name]["failed"] += 1
         again = f"FAULT_SEED={SEED} FAULT_TRIAL={running['number']} python -m pytest '{request.node.nodeid}'"
         request.node.add_report_section("teardown", "trial", f"again: {again}")
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end where training would begin, as if they had trained."""
+
+    def fit(trainer: L.Trainer, classifier: LitClassifier, **kwargs: object) -> None:
+        [gate] = [callback for callback in trainer.callbacks if isinstance(callback, Gate)]
+        gate.params, gate.dataset = count_parameters(classifier.net), "nothing"
+
+    monkeypatch.setattr(L.Trainer, "fit", fit)
+    monkeypatch.setattr(L.Trainer, "test", lambda *args, **kwargs: None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

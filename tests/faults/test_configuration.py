@@ -13,17 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
-import lightning as L
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import CONF_DIR, ConfigError, build, check, compose_config
-from mnist_lightning.gate import Gate
-from mnist_lightning.models import count_parameters
 from tests.conftest import TINY, Finished, finish, spawn
 from tests.faults.conftest import SEED, Trials
 
@@ -238,18 +234,6 @@ def _judge(command: list[str], done: Finished, cwd: Path) -> None:
     assert any(name and name.split(".")[0] in line for line in lines for name in names) or any(
         repr(argument)[1:-1][:20] in line for line in lines for argument in typed
     ), f"nothing typed is named\n{shown}"
-
-
-@pytest.fixture
-def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs end where training would begin, as if they had trained."""
-
-    def fit(trainer: L.Trainer, classifier: LitClassifier, **kwargs: object) -> None:
-        [gate] = [callback for callback in trainer.callbacks if isinstance(callback, Gate)]
-        gate.params, gate.dataset = count_parameters(classifier.net), "nothing"
-
-    monkeypatch.setattr(L.Trainer, "fit", fit)
-    monkeypatch.setattr(L.Trainer, "test", lambda *args, **kwargs: None)
 
 
 def test_any_command_line_runs_or_is_refused_in_a_clear_line(

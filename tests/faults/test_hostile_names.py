@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import random
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -42,6 +43,14 @@ HOSTILE = (
     *("\u202egpj.exe", "\u2066x\u2069", "\u200b", "\u2028x", "\ufeff", "e\u0301", "\U0001f600", "\udc80", "x" * 4000),
 )
 PLAIN = "plain"
+
+
+class Named(torch.nn.Linear):
+    """A network of a user's own that is told any text."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(28, 10)
+        self.label = label
 
 
 class Tags(HTMLParser):
@@ -193,3 +202,29 @@ def test_a_run_and_its_log_in_a_directory_of_any_name(
         assert "Traceback" in log
         assert f"named {name}" not in log
         assert all(line.isprintable() for line in log.split("\n"))
+
+
+def test_jobs_of_a_sweep_over_any_text_have_a_directory_each(
+    trials: Trials, tmp_path: Path, cli: Callable[..., Finished], untrained: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ("--multirun", "~model.channels", "~model.dropout", f"model._target_={__name__}.Named")
+    for trial in trials("hostile names", few=3, all=40):
+        cwd = tmp_path / str(trial.number)
+        cwd.mkdir()
+        monkeypatch.chdir(cwd)
+        name = hostile_name(trial.rng).replace("\x00", "").replace("\udc80", "").replace("${", "$ {").strip("\\")
+        twins = [f"{name}{end}" for end in trial.rng.sample(("", "/", "/../../x", "<", ">", " ", "\u200b", "."), 2)]
+        quoted = ",".join("'" + twin.replace("\\'", "'").replace("'", "\\'") + "'" for twin in twins)
+        done = cli(*TINY, *own, f"+model.label={quoted}")
+        assert done.status == 0, done.err
+        verdicts = [line for line in done.out.split("\n") if line.startswith("PASSED  named on ")]
+        check_lines(Finished(done.status, done.out.replace("PASSED  named on ", ""), done.err))
+        assert len(verdicts) == 2, done.out
+        [sweep] = (cwd / "outputs" / "sweeps").iterdir()
+        runs = [path.parent for path in cwd.rglob("verdict.json")]
+        assert len(runs) == 2, runs
+        for run_dir in runs:
+            model, _, seed, job = run_dir.relative_to(sweep).parts
+            assert (model, seed) == ("net3", "seed=0"), run_dir
+            assert re.fullmatch(r"[\w.,=+@\[\]-]{1,130}", job, re.ASCII), job
+        assert {OmegaConf.load(run_dir / "config.yaml").model.label for run_dir in runs} == set(twins)

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import mimetypes
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,8 @@ from torch import Tensor, nn
 
 from mnist_lightning.config import ConfigError, one_line, register_resolvers
 from mnist_lightning.escape import printable
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import errors_as_lines
 from mnist_lightning.photos import fit
-from mnist_lightning.status import BAD_CONFIG
 from mnist_lightning.terminal import outlive_readers
 from mnist_lightning.trained import GreyValues, add_model_argument, load
 
@@ -202,13 +200,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (default: 8000; 0 takes a free one)")
     given = parser.parse_args()
     register_resolvers()
-    try:
+    with errors_as_lines():
         trained = load(given.model, given.trust)
         app = make_app(trained.net, trained.source)
         server = listen(app, given.port)
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
     print(f"{printable(trained.source)}\ndraw at http://{HOST}:{server.port}/ (Ctrl-C ends)", flush=True)
     server.serve_forever()
 

@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from mnist_lightning.config import ConfigError, one_line, register_resolvers
+from mnist_lightning.config import ConfigError, register_resolvers
 from mnist_lightning.data import NUM_CLASSES, DigitsDataModule
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import errors_as_lines
 from mnist_lightning.gate import ROUNDING
 from mnist_lightning.mnist import MNISTFileError
-from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.status import GATE_MISSED, OK
 from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.trained import Trained, add_model_argument, load, load_data
 from mnist_lightning.verdict import percent, wilson_interval
@@ -113,15 +113,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     given = parser.parse_args()
     register_resolvers()
-    try:
+    with errors_as_lines(MNISTFileError):
         trained = load(given.model, given.trust)
         evaluation = evaluate(trained, load_data(trained.cfg, given.trust))
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
-    except (OSError, MNISTFileError) as error:
-        complain(f"{type(error).__name__}: {one_line(error)}")
-        sys.exit(FAILED)
     show(json.dumps(asdict(evaluation), indent=2) if given.json else text(evaluation, trained.cfg.gate))
     sys.exit(GATE_MISSED if evaluation.reasons and trained.cfg.gate.on_miss == "fail" else OK)
 

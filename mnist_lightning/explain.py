@@ -3,17 +3,19 @@
 Imports neither torch nor lightning.
 """
 
+import contextlib
 import difflib
 import errno
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
 from mnist_lightning.config import CONF_DIR, ConfigError, choices, compose_config, one_line
 from mnist_lightning.escape import printable
+from mnist_lightning.status import BAD_CONFIG, FAILED
 
 # Launchers that come with an extra of this project.
 EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
@@ -113,3 +115,21 @@ def complain(lines: str) -> None:
     for line in lines.split("\n"):
         if line:
             print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def errors_as_lines(*failures: type[Exception]) -> Iterator[None]:
+    """Ends a command with lines in place of a traceback, and the exit status that goes with them.
+
+    Args:
+        *failures: What ends it with status 1, as an OSError does; a ConfigError is a bad command line's, with status 2.
+    """
+    failed: tuple[type[Exception], ...] = (OSError, *failures)
+    try:
+        yield
+    except ConfigError as error:
+        complain(str(error))
+        sys.exit(BAD_CONFIG)
+    except failed as error:
+        complain(f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(FAILED)

@@ -6,7 +6,6 @@ their softmax are the probabilities. It is compared with the network on every te
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from mnist_lightning.config import ConfigError, one_line, register_resolvers
+from mnist_lightning.config import ConfigError, register_resolvers
 from mnist_lightning.data import DigitsDataModule
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import errors_as_lines
 from mnist_lightning.files import replacing
 from mnist_lightning.fold import fold
 from mnist_lightning.mnist import MNISTFileError
-from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.trained import GreyValues, OnnxNetwork, Trained, add_model_argument, load, load_data
 from mnist_lightning.verdict import percent
@@ -169,7 +167,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: beside the checkpoint)")
     given = parser.parse_args()
     register_resolvers()
-    try:
+    with errors_as_lines(ExportError, MNISTFileError):
         if given.int8 and given.format != "onnx":
             raise ConfigError(f"--int8: is for --format onnx, not for --format {given.format}; leave one of them out")
         trained = load(given.model, given.trust)
@@ -177,12 +175,6 @@ def main() -> None:
             raise ConfigError(f"{given.model}: is exported already; name a run directory or a checkpoint")
         name = trained.path.with_name(f"{trained.path.stem}{'-int8' if given.int8 else ''}{SUFFIX[given.format]}")
         show(str(export(trained, load_data(trained.cfg, given.trust), given.format, given.int8, given.out or name)))
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
-    except (ExportError, OSError, MNISTFileError) as error:
-        complain(str(error) if isinstance(error, ExportError) else f"{type(error).__name__}: {one_line(error)}")
-        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import csv
 import io
 import math
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,8 @@ from typing import Any
 
 from mnist_lightning import escape, files
 from mnist_lightning.config import ConfigError
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import errors_as_lines
 from mnist_lightning.runs import Run, find_runs
-from mnist_lightning.status import BAD_CONFIG
 from mnist_lightning.terminal import outlive_readers
 from mnist_lightning.verdict import PASSED, wilson_interval
 
@@ -295,16 +293,13 @@ def main() -> None:
     parser.add_argument("--group-by", metavar="KEY,...", help="rows to make (default: whatever varies but the seed)")
     parser.add_argument("--sort-by", metavar="KEY", help=f"one of {', '.join(MEASURES)}, or a column that varies")
     given = parser.parse_args()
-    try:
+    with errors_as_lines():
         runs = find_runs(given.directories)
         if not runs:
             names = ", ".join(map(str, given.directories))
             raise ConfigError(f"{names}: no run below (no config.yaml); name the folder of a run or of a sweep")
         keys = resolve_keys(given.group_by.split(","), runs) if given.group_by else varied_keys(runs)
         print(text(entries_of(runs, keys, given.sort_by), runs))
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
 
 
 if __name__ == "__main__":

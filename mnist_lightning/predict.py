@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mnist_lightning.config import ConfigError, register_resolvers
+from mnist_lightning.config import register_resolvers
 from mnist_lightning.escape import printable
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import complain, errors_as_lines
 from mnist_lightning.photos import SUFFIXES, PictureError, prepare
 from mnist_lightning.status import BAD_CONFIG, OK
 from mnist_lightning.terminal import outlive_readers
@@ -71,12 +71,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print a list of records with all ten probabilities")
     given = parser.parse_args()
     register_resolvers()
-    try:
+    with errors_as_lines():
         trained = load(given.model, given.trust)
         records, refused = predict(trained.net, given.pictures)
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
     if given.json:
         print(json.dumps(records, indent=2))
     else:

@@ -10,7 +10,6 @@ import copy
 import itertools
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,13 +28,12 @@ from mnist_lightning.analysis import (
     seeds_interval,
 )
 from mnist_lightning.config import ConfigError, one_line, register_resolvers
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import complain, errors_as_lines
 from mnist_lightning.finished import Configuration, Predictions, Result, configurations_of, read_results
 from mnist_lightning.leaderboard import failures_of, seeds_verdict, shown
 from mnist_lightning.pages import Picture, Rows, as_picture, check_free, write_pages
 from mnist_lightning.results import PUBLISHED as PUBLISHED_TEST
 from mnist_lightning.runs import Run, find_runs
-from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.summary import HEAD, cells, summarize
 from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import PASSED, percent, wilson_interval
@@ -468,7 +466,7 @@ def main() -> None:
     given = parser.parse_args()
     register_resolvers()
     out = given.out or (given.directories[0] if len(given.directories) == 1 else Path("outputs/report"))
-    try:
+    with errors_as_lines():
         runs = find_runs(given.directories)
         if not runs:
             names = ", ".join(map(str, given.directories))
@@ -476,12 +474,6 @@ def main() -> None:
         check_free(out)
         report = make_report(runs, given.trust)
         write_pages(out, report, report.pictures)
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
-    except OSError as error:
-        complain(f"{type(error).__name__}: {one_line(error)}")
-        sys.exit(FAILED)
     show(f"{out / 'report.html'}, report.md beside it")
 
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning.config import ConfigError, one_line, read_config, register_resolvers
+from mnist_lightning.config import ConfigError, read_config, register_resolvers
 from mnist_lightning.escape import printable
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import errors_as_lines
 from mnist_lightning.files import read_text
 from mnist_lightning.runs import read_run
-from mnist_lightning.status import BAD_CONFIG, FAILED, OK
+from mnist_lightning.status import FAILED, OK
 from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import Z95, percent
 
@@ -134,16 +134,9 @@ def main() -> None:
     parser.add_argument("--trust", action="store_true", help="import what config.yaml names, wherever it lies: runs its code")
     given = parser.parse_args()
     register_resolvers()
-    try:
-        with contextlib.ExitStack() as stack:
-            into = given.into or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            comparison = reproduce(given.run_dir, into, given.trust)
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
-    except OSError as error:
-        complain(f"{type(error).__name__}: {one_line(error)}")
-        sys.exit(FAILED)
+    with errors_as_lines(), contextlib.ExitStack() as stack:
+        into = given.into or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        comparison = reproduce(given.run_dir, into, given.trust)
     show(
         "\n".join([f"\n{comparison.outcome.upper()}  {printable(given.run_dir)}", *(f"  {line}" for line in comparison.lines)])
     )

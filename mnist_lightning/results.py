@@ -10,7 +10,6 @@ import argparse
 import csv
 import io
 import statistics
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mnist_lightning import files
-from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, one_line, register_resolvers
+from mnist_lightning.config import CONF_DIR, ConfigError, compose_config, register_resolvers
 from mnist_lightning.escape import csv_cell
-from mnist_lightning.explain import complain
+from mnist_lightning.explain import complain, errors_as_lines
 from mnist_lightning.runs import Run, find_runs, flatten, read_epochs
-from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.terminal import outlive_readers, show
 from mnist_lightning.verdict import wilson_interval
 
@@ -219,17 +217,11 @@ def main() -> None:
     if given.command == "table":
         print(table(RESULTS_DIR))
         return
-    try:
+    with errors_as_lines():
         rows = collect(given.directories, given.preset or given.csv.stem)
         if not rows:
             raise ConfigError(f"{', '.join(map(str, given.directories))}: no finished run below; name the folder of a sweep")
         num_rows = add_to_csv(rows, given.csv)
-    except ConfigError as error:
-        complain(str(error))
-        sys.exit(BAD_CONFIG)
-    except OSError as error:
-        complain(f"{type(error).__name__}: {one_line(error)}")
-        sys.exit(FAILED)
     show(f"{given.csv}: {num_rows} runs")
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.config import CONF_DIR, ConfigError, build, check, compose_config
+from mnist_lightning.escape import printable
 from tests.conftest import TINY, Finished, finish, spawn
 from tests.faults.conftest import SEED, Trials
 
@@ -232,7 +233,7 @@ def _judge(command: list[str], done: Finished, cwd: Path) -> None:
     typed = [argument for argument in command if argument != "--multirun"]
     names = {re.split(r"[=@]", argument.lstrip("+~"))[0] for argument in typed}
     assert any(name and name.split(".")[0] in line for line in lines for name in names) or any(
-        repr(argument)[1:-1][:20] in line for line in lines for argument in typed
+        printable(argument)[:20] in line for line in lines for argument in typed
     ), f"nothing typed is named\n{shown}"
 
 

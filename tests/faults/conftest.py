@@ -35,6 +35,7 @@ class Trial:
 
 
 Trials = Callable[..., Iterator[Trial]]
+FIGURES: list[str] = []  # lines that a test adds to the summary
 _TABLE: dict[str, dict[str, float]] = {}  # area -> trials, failed, seconds
 
 
@@ -88,6 +89,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"faults, seed {SEED}")
     for area, row in _TABLE.items():
         line = f"{area:<45}{row['trials']:>6.0f} trials  {row['failed']:>3.0f} failed  {row['seconds']:8.1f} s"
+        terminalreporter.write_line(line)
+    for line in FIGURES:
         terminalreporter.write_line(line)
 
 

@@ -16,7 +16,7 @@ from mnist_lightning.config import compose_config
 from mnist_lightning.launch import Study
 from mnist_lightning.train import run
 from tests.conftest import TINY, Finished
-from tests.faults.conftest import ALL, Trials
+from tests.faults.conftest import ALL, FIGURES, Trials
 
 pytestmark = [pytest.mark.skipif(not ALL, reason="a soak: FAULTS=all"), pytest.mark.timeout(3600)]
 SMALL = (*TINY, "data.train_images=64", "data.test_images=20", "gate.on_miss=warn")
@@ -50,11 +50,15 @@ class Meter:
 
     def judge(self, what: str) -> None:
         first, last = self.quarters()
-        print(f"\n{what}: first quarter {first}, last quarter {last}")
+        FIGURES.append(f"{what}, first and last quarter: {_text(first)}; {_text(last)}")
         assert last["MB"] <= first["MB"] + 20
         assert last["files"] <= first["files"]
         assert last["threads"] <= first["threads"]
         assert last["CPU ms"] <= 1.5 * first["CPU ms"]
+
+
+def _text(row: dict[str, float]) -> str:
+    return ", ".join(f"{value:.1f} {name}" for name, value in row.items())
 
 
 @contextmanager

@@ -88,9 +88,8 @@ def _check_archive(path: Path) -> None:
             raise pickle.UnpicklingError
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            num_bytes = sum(member.file_size for member in members)
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members) or num_bytes > path.stat().st_size:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+            if num_bytes > path.stat().st_size:
                 raise ValueError(f"unpacks to {num_bytes:,} bytes; torch does not compress")
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} is damaged")

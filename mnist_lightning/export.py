@@ -27,6 +27,7 @@ from mnist_lightning.verdict import percent
 SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2"}
 MIN_INT8_ACCURACY = 0.993  # on MNIST; below, eight bits have cost too much
 CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 are chosen
+MAX_IMAGES = 2**31 - 1  # of a batch; torch 2.6 exports no dimension without a bound
 BATCH = 250  # images
 TOLERANCE = 1e-3  # of the largest logit; single precision sums in another order, no more
 
@@ -58,7 +59,7 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
     folded = GreyValues(fold(trained.net.net)).eval().requires_grad_(False)
     left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
-    dynamic = {"images": {0: torch.export.Dim("N")}}
+    dynamic = {"images": {0: torch.export.Dim("N", max=MAX_IMAGES)}}
     with replacing(path) as part:
         if file_format == "onnx":
             _write_onnx(folded, images, dynamic, part, trained, data if int8 else None)

@@ -99,7 +99,12 @@ def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) ->
 
 
 def finish(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Finished:
-    out, err = process.communicate(timeout=timeout_s)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return Finished(process.returncode, out, err)
 
 

@@ -8,8 +8,10 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -64,6 +66,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print with a stack trace and status 1
     # argparse takes all overrides from one place: with -m in front they may stand on both sides of it.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    _check_options()
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     for override in overrides:
         if re.match(r"[+~]*hydra[./]callbacks\b", override):
@@ -107,6 +110,18 @@ def main() -> None:
     finally:
         if Study.lock:
             Study.lock.release()
+
+
+def _check_options() -> None:
+    """Refuses what Hydra's parser of options would, in one line and not by its usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        complain(f"{message}; an option is one that --hydra-help lists, an override KEY=VALUE has no dash before it")
+        sys.exit(BAD_CONFIG)
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 def _unwritable(error: OSError) -> str:

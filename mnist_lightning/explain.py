@@ -44,7 +44,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, ConfigError):
         return str(error)
     line = one_line(error)
-    return line if re.split(r"[=@]", culprit.lstrip("+~"))[0] in line else f"{culprit}: {line}"
+    name = re.split(r"[=@]", culprit.lstrip("+~"))[0]
+    return line if name and name in line else f"{culprit}: {line}"
 
 
 def too_long_for_a_choice(error: Exception) -> bool:

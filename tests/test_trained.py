@@ -164,6 +164,13 @@ def test_a_configuration_that_names_anything_else_is_refused(run_dir: Path, targ
         load(run_dir)
 
 
+def test_a_class_that_a_module_of_ours_only_imports_is_refused(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_lightning.models.net3.Linear", nn.Linear, raising=False)
+    change(run_dir, model___target_="mnist_lightning.models.net3.Linear")
+    with pytest.raises(ConfigError, match=r"is no class of .*give --trust"):
+        load(run_dir)
+
+
 def test_an_argument_of_the_network_builds_nothing(run_dir: Path) -> None:
     mark = run_dir / "mark"
     cfg = OmegaConf.load(run_dir / "config.yaml")

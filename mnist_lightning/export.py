@@ -29,6 +29,7 @@ MIN_INT8_ACCURACY = 0.993  # on MNIST; below, eight bits have cost too much
 CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 are chosen
 MAX_IMAGES = 2**31 - 1  # of a batch; torch 2.6 exports no dimension without a bound
 BATCH = 250  # images
+OPSET = 18  # of ONNX files by torch before 2.9
 TOLERANCE = 1e-3  # of the largest logit; single precision sums in another order, no more
 
 
@@ -89,17 +90,12 @@ def _write_onnx(
         from onnxruntime import quantization
     except ImportError as error:
         raise ConfigError(f"--format onnx: {error.name} is missing; pip install 'mnist-lightning[onnx]'") from None
-    torch.onnx.export(
-        net,
-        (images,),
-        part,
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=dynamic,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
+    if torch.__version__ >= (2, 9):
+        torch.onnx.export(net, (images,), part, **names, dynamic_shapes=dynamic, dynamo=True, external_data=False)
+    else:  # what was the default until then: today's onnxscript does not work with the new one of that time
+        axes = {name: {0: "N"} for name in ("images", "logits")}
+        torch.onnx.export(net, (images,), part, **names, dynamic_axes=axes, dynamo=False, opset_version=OPSET)
     if calibrate_on:
         quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
         quantization.quantize_static(part, part, _Calibration(calibrate_on), per_channel=True)

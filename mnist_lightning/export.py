@@ -91,7 +91,7 @@ def _write_onnx(
     except ImportError as error:
         raise ConfigError(f"--format onnx: {error.name} is missing; pip install 'mnist-lightning[onnx]'") from None
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
-    if torch.__version__ >= (2, 9):
+    if torch.torch_version.TorchVersion(torch.__version__) >= "2.9":
         torch.onnx.export(net, (images,), part, **names, dynamic_shapes=dynamic, dynamo=True, external_data=False)
     else:  # what was the default until then: today's onnxscript does not work with the new one of that time
         axes = {name: {0: "N"} for name in ("images", "logits")}

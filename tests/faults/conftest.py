@@ -43,6 +43,12 @@ def pytest_report_header() -> str:
     return f"faults: seed {SEED} (FAULT_SEED), {'all' if ALL else 'few'} trials (FAULTS=all)"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if ALL:  # a test of 2,000 trials takes longer than the limit of one in `make test`
+        for item in items:
+            item.add_marker(pytest.mark.timeout(7200))
+
+
 @pytest.fixture
 def trials(request: pytest.FixtureRequest) -> Iterator[Trials]:
     """`for trial in trials("area", few=5, all=100)`: the trials of a test, counted under its area's name."""

@@ -21,7 +21,6 @@ from tests.conftest import TINY, Finished, finish, read_verdict, spawn, wait_for
 from tests.faults.conftest import ALL, Trials
 
 Cli = Callable[..., Finished]
-pytestmark = pytest.mark.timeout(3600)
 AT_WORK = re.compile(
     r"error: \S+: process \d+ on \S+ is at work there \(run\.lock\); wait for its end, or name another with .*\n"
 )

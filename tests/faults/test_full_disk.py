@@ -24,7 +24,6 @@ from tests.conftest import TINY, Finished, read_verdict
 from tests.faults.conftest import Trials
 
 Cli = Callable[..., Finished]
-pytestmark = pytest.mark.timeout(3600)
 PAGE = 4096
 RUN = (*TINY, "trainer.max_epochs=3", "model.dropout=0.1")
 STEPS = 15

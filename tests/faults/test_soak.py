@@ -18,7 +18,7 @@ from mnist_lightning.train import run
 from tests.conftest import TINY, Finished
 from tests.faults.conftest import ALL, FIGURES, Trials
 
-pytestmark = [pytest.mark.skipif(not ALL, reason="a soak: FAULTS=all"), pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.skipif(not ALL, reason="a soak: FAULTS=all")
 SMALL = (*TINY, "data.train_images=64", "data.test_images=20", "gate.on_miss=warn")
 
 

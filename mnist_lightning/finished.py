@@ -13,7 +13,7 @@ from torch import Tensor
 from mnist_lightning.config import ConfigError, compose_config, one_line
 from mnist_lightning.leaderboard import short_names, shown, varied_keys
 from mnist_lightning.mnist import MNISTFileError
-from mnist_lightning.results import PUBLISHED
+from mnist_lightning.published import PUBLISHED
 from mnist_lightning.runs import Run, flatten, read_epochs
 from mnist_lightning.trained import Trained, load, load_data
 from mnist_lightning.verdict import Verdict

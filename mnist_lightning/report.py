@@ -32,7 +32,7 @@ from mnist_lightning.explain import complain, errors_as_lines
 from mnist_lightning.finished import Configuration, Predictions, Result, configurations_of, read_results
 from mnist_lightning.leaderboard import failures_of, seeds_verdict, shown
 from mnist_lightning.pages import Picture, Rows, as_picture, check_free, write_pages
-from mnist_lightning.results import PUBLISHED as PUBLISHED_TEST
+from mnist_lightning.published import PUBLISHED
 from mnist_lightning.runs import Run, find_runs
 from mnist_lightning.summary import HEAD, cells, summarize
 from mnist_lightning.terminal import outlive_readers, show
@@ -40,24 +40,6 @@ from mnist_lightning.verdict import PASSED, percent, wilson_interval
 
 MAX_RUNS = 12  # more are summarised by configuration
 MAX_PAIRED = 4  # configurations compared each with each; of more, each with the best
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the publication says of an experiment; its test accuracy is in `results.PUBLISHED`."""
-
-    network: str
-    params: str
-    train: float
-    """Train accuracy, %."""
-    seen: str
-
-
-PUBLISHED = {
-    "exp1": Published("Net1", "10.9k", 99.81, "overfits after epoch 8, breaks the parameter budget"),
-    "exp2": Published("Net2", "7.45k", 98.94, "a small gap; underfits, misses the accuracy target"),
-    "exp3": Published("Net3", "7.49k", 99.17, "reaches 99.40 % at the 9th epoch and 99.43 % at the 12th"),
-}
 
 
 @dataclass(frozen=True)
@@ -194,7 +176,7 @@ def _beside(row: dict[str, str], experiment: str | None) -> dict[str, str]:
     if experiment:
         figures = PUBLISHED[experiment]
         published = {"parameters": figures.params, "train acc %": f"{figures.train:.2f}"}
-        published["best test acc %"] = f"{PUBLISHED_TEST[experiment]:.2f}"
+        published["best test acc %"] = f"{figures.best:.2f}"
     widened = {}
     for column, cell in row.items():
         widened[column] = cell
@@ -318,7 +300,7 @@ def _analysis_lines(one: Configuration, result: Result) -> list[str]:
 
 
 def _against_published(experiment: str, result: Result) -> str:
-    published, best, images = PUBLISHED_TEST[experiment], result.verdict.best_accuracy, result.verdict.test_images
+    published, best, images = PUBLISHED[experiment].best, result.verdict.best_accuracy, result.verdict.test_images
     text = f"Published: {published:.2f} % at the best epoch; {PUBLISHED[experiment].seen}."
     if best is None or not images or result.split != "test":
         return text

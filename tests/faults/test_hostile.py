@@ -479,11 +479,11 @@ def of_another_file_inside_a_node() -> bytes:
 
 
 def huge_constant() -> bytes:
-    """4.6 GB, made when it runs."""
+    """10 GB, made when it runs."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    shape = numpy_helper.from_array(np.array([34_000, 34_000], np.int64), "shape")
+    shape = numpy_helper.from_array(np.array([50_000, 50_000], np.int64), "shape")
     one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     nodes = [helper.make_node("ConstantOfShape", ["shape"], ["huge"], value=one)]
     nodes.append(helper.make_node("ReduceSum", ["huge"], ["w"], keepdims=0))

@@ -15,20 +15,11 @@ def test_draws(trials):
 
 
 def _run(cwd: Path, **env: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "tests.faults.conftest",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(cwd),
-        "test_drawn.py",
-    ]
-    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run(command, cwd=cwd, env=os.environ | path | env, capture_output=True, text=True, check=False).stdout
+    flags = ["-p", "tests.faults.conftest", "-c", os.devnull, "--rootdir", str(cwd)]
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("FAULT")}
+    env = outer | {"PYTHONPATH": str(Path(__file__).parents[2])} | env
+    command = [sys.executable, "-m", "pytest", *flags, "test_drawn.py"]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False).stdout
 
 
 def test_a_failed_trial_can_be_repeated_alone(tmp_path: Path) -> None:

@@ -63,11 +63,12 @@ class _Model(_Open):
 
 class _Optimizer(_Partial):
     target: Annotated[str, _class("torch.optim.SGD")]
-    lr: Annotated[float, _number("a finite number above 0", 0.015, gt=0)]
+    # Products of these are taken in single precision, which ends at 3e38.
+    lr: Annotated[float, _number("a number above 0, at most 1e30", 0.015, gt=0, le=1e30)]
     momentum: Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)] = 0
     nesterov: Annotated[bool, _rule("true or false", True)] = False
-    weight_decay: Annotated[float, _number("a finite number of at least 0", 0.0001, ge=0)] = 0
-    others: Annotated[float, _number("a finite number above 0", 5, gt=0)] = 1
+    weight_decay: Annotated[float, _number("a number from 0 to 1e30", 0.0001, ge=0, le=1e30)] = 0
+    others: Annotated[float, _number("a number above 0, at most 1e6", 5, gt=0, le=1e6)] = 1
     betas: Annotated[
         list[Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)]],
         _rule("a list of two numbers", [0.9, 0.999], min_length=2, max_length=2),

@@ -122,7 +122,7 @@ BAD = {
     "momentum, nesterov, weight_decay (did you mean optimizer.lr?)",
     "trainer.max_epochs=0": "trainer.max_epochs=0: trainer.max_epochs must be an integer of at least 1; "
     "try trainer.max_epochs=15",
-    "optimizer.lr=nan": "optimizer.lr=nan: optimizer.lr must be a finite number above 0; try optimizer.lr=0.015",
+    "optimizer.lr=nan": "optimizer.lr=nan: optimizer.lr must be a number above 0, at most 1e30; try optimizer.lr=0.015",
     "ckpt_path=runs/last.ckpt": "ckpt_path=runs/last.ckpt: ckpt_path must be last, to go on as by resume=true with the same "
     "command's newest run or that in hydra.run.dir, or null; try ckpt_path=last",
     "gate.min_accuracy=99.4": "gate.min_accuracy=99.4: gate.min_accuracy must be a fraction above 0 and at most 1 "

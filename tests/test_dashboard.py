@@ -19,11 +19,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugin_util import markdown_to_safe_html
+from torch import Tensor, nn
 
 from mnist_lightning import dashboard, train
 from mnist_lightning.classifier import LitClassifier
 from mnist_lightning.config import compose_config
+from mnist_lightning.events import EventWriter
 from mnist_lightning.gate import Gate, GateError
+from mnist_lightning.models import Net3
 from mnist_lightning.signals import Interrupted
 from mnist_lightning.train import run
 from tests.conftest import TINY, leave_run
@@ -301,3 +304,22 @@ def test_images_texts_and_the_graph_are_served(server: Server) -> None:
     [verdict] = server.get("plugin/text/text", run="net3/crash", tag="verdict/text_summary")
     assert "NonFiniteLossError: the training loss is nan" in verdict["text"]
     assert server.get("plugin/graphs/info")[name]["run_graph"]
+
+
+def test_a_network_is_traced_once_for_all_jobs_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps 5 MB of every graph that it traces."""
+    traced: list[nn.Module] = []
+    original = dashboard.graph
+
+    def trace(net: nn.Module, images: Tensor) -> Any:
+        traced.append(net)
+        return original(net, images)
+
+    monkeypatch.setattr(dashboard, "graph", trace)
+    monkeypatch.setattr(dashboard, "_graphs", {})
+    for job, configuration in enumerate(("net3", "net3", "net2")):
+        writer = EventWriter(tmp_path / str(job))
+        dashboard._add_graph(writer, Net3(), configuration)
+        writer.close()
+        assert EventAccumulator(str(tmp_path / str(job))).Reload().Graph().node
+    assert len(traced) == 2

@@ -41,7 +41,7 @@ floor: $(READY)  ## run all tests with the oldest versions that pyproject.toml a
 	# What these old libraries call in newer ones may be deprecated there by now; that is not this project's.
 	.venv-floor/bin/python -m pytest -W ignore::DeprecationWarning
 
-torture: $(READY)  ## inject every fault of docs/reliability.md (an hour or more); make torture FAULT_SEED=1 repeats another draw
+torture: $(READY)  ## inject every fault of docs/reliability.md (about 40 minutes); make torture FAULT_SEED=1 repeats another draw
 	FAULTS=all FAULT_SEED=$(FAULT_SEED) FAULT_CSV=outputs/torture.csv $(BIN)/python -m pytest tests/faults
 
 bench: $(READY)  ## measure a training step against the published loop and the machine (5 minutes)

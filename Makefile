@@ -25,7 +25,7 @@ train: $(READY)  ## train Net3 on MNIST for 15 epochs and print the verdict
 
 study: $(READY)  ## train the three published experiments and write outputs/study/report.html (15 minutes on two cores)
 	$(BIN)/python -m mnist_lightning --multirun experiment=exp1,exp2,exp3 gate.on_miss=warn resume=true hydra.sweep.dir=outputs/study
-	$(BIN)/python -m mnist_lightning.report outputs/study
+	$(BIN)/python -m mnist_lightning report outputs/study
 
 test: $(READY)  ## run all tests
 	$(BIN)/python -m pytest
@@ -45,12 +45,13 @@ torture: $(READY)  ## inject every fault of docs/reliability.md (about 40 minute
 	FAULTS=all FAULT_SEED=$(FAULT_SEED) FAULT_CSV=outputs/torture.csv $(BIN)/python -m pytest tests/faults
 
 bench: $(READY)  ## measure a training step against the published loop and the machine (5 minutes)
-	$(BIN)/python -m mnist_lightning.benchmark
+	$(BIN)/python -m mnist_lightning benchmark
 
-lint: $(READY)  ## check style (ruff) and types (mypy)
+lint: $(READY)  ## check style (ruff), types (mypy) and the direction of imports
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
 clean:  ## remove .venv, .venv-floor and caches (outputs/ and data/ stay)
 	rm -rf .venv .venv-floor .pytest_cache .mypy_cache .ruff_cache .hypothesis

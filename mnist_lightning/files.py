@@ -13,6 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent  # of a checkout; of an installed package the folder with all of them
+
 MAX_BYTES = 10_000_000  # of a table or a record: that of 100,000 epochs
 
 Stamp = tuple[int, int, int] | None

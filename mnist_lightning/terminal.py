@@ -1,18 +1,37 @@
-"""What the commands say on standard output, to readers who may leave early.
+"""What the commands say: printable lines, to readers who may leave early.
 
-Imports neither torch nor lightning.
+Text of a user's or a run's (names, paths, values, reasons) is made harmless where it is shown. Imports neither torch nor
+lightning.
 """
 
 import io
+import logging
 import sys
 from typing import Any
 
-from mnist_lightning.escape import printable
+
+def printable(text: object) -> str:
+    """Text whose control characters (terminal escapes, changes of the reading direction) are shown and not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def show(text: str) -> None:
     """Prints text line by line, each of them printable."""
     print("\n".join(map(printable, text.split("\n"))), flush=True)
+
+
+def complain(lines: str) -> None:
+    """Prints an error, a line each, to standard error."""
+    for line in lines.split("\n"):
+        if line:
+            print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+
+
+class Formatter(logging.Formatter):
+    """Of log files and of what a launcher's terminal shows: printable lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 class _Pipe(io.FileIO):

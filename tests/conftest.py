@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import lightning as L
@@ -21,11 +20,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from mnist_lightning import digits, mnist
 from mnist_lightning.__main__ import main
-from mnist_lightning.config import compose_config, register_resolvers
-from mnist_lightning.train import run
-from mnist_lightning.verdict import Verdict
+from mnist_lightning.config.compose import compose_config, register_resolvers
+from mnist_lightning.data.datamodule import mnist_files, synthetic
+from mnist_lightning.evaluation.verdict import Verdict
+from mnist_lightning.training.fit import run
 
 register_resolvers()
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
@@ -68,9 +67,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # remembered, so that what main() sets is undone
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def run(*args: str) -> Finished:
+    def run(*args: object) -> Finished:
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        monkeypatch.setattr(sys, "argv", ["mnist_lightning", *args])
+        monkeypatch.setattr(sys, "argv", ["mnist_lightning", *map(str, args)])
         capfd.readouterr()
         try:
             main()
@@ -142,16 +141,16 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     files = {}
     for split, num in (("train", 200), ("test", 100)):
-        images, labels = digits.draw(num, seed=num)
+        images, labels = synthetic.draw(num, seed=num)
         for what, tensor in (("images", images), ("labels", labels.byte())):
-            name = mnist.FILES[split, what].name
+            name = mnist_files.FILES[split, what].name
             contents = idx_bytes(tensor)
             zipped = gzip.compress(contents, mtime=0)
             (folder / f"{name}.gz").write_bytes(zipped)
-            files[split, what] = mnist.IDXFile(
+            files[split, what] = mnist_files.IDXFile(
                 name, tuple(tensor.shape), md5_gz=hashlib.md5(zipped).hexdigest(), md5=hashlib.md5(contents).hexdigest()
             )
-    monkeypatch.setattr(mnist, "FILES", files)
+    monkeypatch.setattr(mnist_files, "FILES", files)
     return place
 
 
@@ -159,9 +158,9 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def real_mnist() -> Iterator[Sequence[str]]:
     """Overrides with which the project's own configuration finds the real MNIST; skips where it does not."""
     data = compose_config().data
-    folders = mnist.candidates(data.root, data.places)
+    folders = mnist_files.candidates(data.root, data.places)
     for folder in folders:
-        if all(mnist.find(folder, file) for file in mnist.FILES.values()):
+        if all(mnist_files.find(folder, file) for file in mnist_files.FILES.values()):
             yield [f"data.root={folder}"]
             return
     pytest.skip(f"real MNIST is in none of {', '.join(map(str, folders))}; set MNIST_ROOT to the folder that holds it")
@@ -180,23 +179,6 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     run(compose_config(*TINY, "data.test_images=200", *overrides), directory)
     return directory
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
-    """Runs a module's `main` in this process, as `python -m MODULE ARGS` does."""
-
-    def call_main(module: ModuleType, *args: object) -> Finished:
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, args)])
-        capfd.readouterr()
-        status = 0
-        try:
-            module.main()
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Finished(status, *capfd.readouterr())
-
-    return call_main
 
 
 def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning.explain import complain
+from mnist_lightning.terminal import complain
 from tests.conftest import TINY, leave_run, only_run, read_verdict, spawn
 
 
@@ -15,7 +15,7 @@ def test_an_error_is_one_printable_line_whatever_is_in_it(capsys: pytest.Capture
     assert capsys.readouterr().err == "error: a\\x1b[31m\\r\\u202eb.png: is no picture\nerror: second\n"
 
 
-@pytest.mark.parametrize("module", ["mnist_lightning", "mnist_lightning.leaderboard"])
+@pytest.mark.parametrize("module", ["mnist_lightning", "mnist_lightning.study.leaderboard"])
 def test_a_reader_who_leaves_early_disturbs_no_command(tmp_path: Path, module: str) -> None:
     """As `| head -n 0` does: the pipe has no reader when the command writes, and when its streams are closed."""
     leave_run(tmp_path / "run")

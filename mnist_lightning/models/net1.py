@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mnist_lightning.models.batchnorm import BatchNorm2d
+from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.widths import exactly
 
 

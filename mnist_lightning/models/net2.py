@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mnist_lightning.models.batchnorm import BatchNorm2d
-from mnist_lightning.models.dropout import Dropout
+from mnist_lightning.models.layers.batchnorm import BatchNorm2d
+from mnist_lightning.models.layers.dropout import Dropout
 from mnist_lightning.models.widths import exactly
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mnist_lightning.models.batchnorm import BatchNorm2d
+from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.two_pool import ACTIVATIONS
 
 

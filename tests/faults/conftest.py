@@ -16,9 +16,9 @@ from pathlib import Path
 import lightning as L
 import pytest
 
-from mnist_lightning.classifier import LitClassifier
-from mnist_lightning.gate import Gate
+from mnist_lightning.evaluation.gate import Gate
 from mnist_lightning.models import count_parameters
+from mnist_lightning.training.lit_module import LitClassifier
 
 ALL = os.environ.get("FAULTS") == "all"
 SEED = int(os.environ.get("FAULT_SEED", "0"))

@@ -14,9 +14,9 @@ import torch
 
 import mnist_lightning
 from mnist_lightning import files
-from mnist_lightning.checkpoints import WholeCheckpoints
-from mnist_lightning.config import compose_config
-from mnist_lightning.train import run
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.training.checkpoints import WholeCheckpoints
+from mnist_lightning.training.fit import run
 from tests.conftest import TINY
 from tests.faults.conftest import Trials
 

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mnist_lightning.lock import Lock
 
-from mnist_lightning.config import ConfigError
-from mnist_lightning.lock import LOCK, Lock
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.run_directories import LOCK
 from tests.conftest import TINY, Finished, finish, read_verdict, spawn, wait_for
 from tests.faults.conftest import ALL, Trials
 
@@ -37,7 +38,7 @@ time.sleep(600)
 CONTENDER = """
 import os, random, sys, time
 from pathlib import Path
-from mnist_lightning.config import ConfigError
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.lock import Lock
 directory, until, held = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2]), 0
 while time.monotonic() < until:

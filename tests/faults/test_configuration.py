@@ -19,8 +19,11 @@ from hydra import compose, initialize_config_dir
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.config import CONF_DIR, ConfigError, build, check, compose_config
-from mnist_lightning.escape import printable
+from mnist_lightning.config.build import build
+from mnist_lightning.config.check import check
+from mnist_lightning.config.compose import CONF_DIR, compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.terminal import printable
 from tests.conftest import TINY, Finished, finish, spawn
 from tests.faults.conftest import SEED, Trials
 
@@ -96,7 +99,7 @@ TARGETS = (
     *("os.system", "os.getcwd", "builtins.print", "builtins.exit", "sys.exit", "subprocess.Popen", "builtins.eval"),
     *(f"{__name__}.canary", f"{__name__}.Canary", "torch.nn", "torch.nn.Nothing", "nowhere.Net", "Net3", ".", "..", "a..b"),
     *(".Net3", "torch.nn.Linear", "torch.optim.SGD", "lightning.Trainer", "torch.nn.Module", "torch.optim.Optimizer"),
-    *("mnist_lightning", "mnist_lightning.models.Net1", "mnist_lightning.schedules.linear", "torch.hub.load"),
+    *("mnist_lightning", "mnist_lightning.models.Net1", "mnist_lightning.training.schedules.linear", "torch.hub.load"),
     *("functools.partial", "types.SimpleNamespace", "time.sleep"),
 )
 HOSTILE = ("\x1b[31mred", "a\nb", "a\r\nb", "\x00", "\t", "\x7f", "\u202egnp.exe", "\u2028", "\ufeff", "e\u0301")

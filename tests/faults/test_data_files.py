@@ -17,8 +17,8 @@ from types import FrameType
 import pytest
 import torch
 
-from mnist_lightning import mnist
-from mnist_lightning.mnist import FILES, IDXFile, MNISTFileError, read_idx
+from mnist_lightning.data.datamodule import mnist_files
+from mnist_lightning.data.mnist_files import FILES, IDXFile, MNISTFileError, read_idx
 from tests.conftest import Finished, idx_bytes
 from tests.faults.conftest import Trials
 
@@ -266,7 +266,7 @@ def test_what_is_no_file_is_refused_without_waiting(trials: Trials, whole: Whole
 def test_a_run_ends_in_one_line_and_status_1(
     trials: Trials, cli: Callable[..., Finished], whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mnist, "FILES", dict(zip(FILES, (file for file, _ in whole), strict=True)))
+    monkeypatch.setattr(mnist_files, "FILES", dict(zip(FILES, (file for file, _ in whole), strict=True)))
     for trial in trials("data files", few=2, all=30):
         kind = trial.rng.choice([kind for kind in IN_PLACE if kind not in ("no permission",)])
         root = tmp_path / f"root{trial.number}"

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning import download, mnist
-from mnist_lightning.mnist import MNISTNotFoundError
+from mnist_lightning.data.datamodule import mnist_files
+from mnist_lightning.data.download import download
+from mnist_lightning.data.mnist_files import MNISTNotFoundError
 from tests.faults.conftest import Trials
 
 NAME = "train-images-idx3-ubyte.gz"
@@ -196,7 +197,7 @@ def test_where_every_mirror_fails_nothing_stays(trials: Trials, monkeypatch: pyt
         with mirror(answer or good, trial.rng) as bad:
             url = bad.url if answer else refusing()
             with pytest.raises(MNISTNotFoundError) as caught:
-                mnist.load(str(root), [], [url])
+                mnist_files.load(str(root), [], [url])
         message = str(caught.value)
         assert message.count(f"{url}train-images-idx3-ubyte.gz: ") == 1, fault
         assert "data=synthetic" in message
@@ -209,7 +210,7 @@ def test_where_every_mirror_fails_nothing_stays(trials: Trials, monkeypatch: pyt
 DOWNLOADER = """
 import sys
 from pathlib import Path
-from mnist_lightning.download import download
+from mnist_lightning.data.download import download
 path, reasons = download(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
 sys.exit("; ".join(reasons) if path is None else 0)
 """
@@ -300,9 +301,9 @@ def test_what_a_killed_downloader_left_is_not_taken_for_a_file(trials: Trials, t
             killed.send_signal(signal.SIGKILL)
             killed.wait(60)
             paused.go_on.set()
-        assert all(mnist.find(folder, file) is None for file in mnist.FILES.values())
+        assert all(mnist_files.find(folder, file) is None for file in mnist_files.FILES.values())
         with pytest.raises(MNISTNotFoundError):
-            mnist.load(str(root), [], [])
+            mnist_files.load(str(root), [], [])
         with mirror(good, trial.rng) as fine:
             path, reasons = download.download(NAME, MD5, folder, [fine.url])
         assert (path, reasons) == (folder / NAME, [])

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lightning import draw
-from mnist_lightning.draw import CANVAS_SIDE, MAX_CONNECTIONS, PAGE, listen, make_app
+from mnist_lightning.inference import draw
+from mnist_lightning.inference.draw import CANVAS_SIDE, MAX_CONNECTIONS, PAGE, listen, make_app
+from mnist_lightning.inference.load import GreyValues
 from mnist_lightning.models import Net1
-from mnist_lightning.trained import GreyValues
 from tests.faults.conftest import Trials
 
 pytest.importorskip("flask", reason="the extra draw is not installed")

@@ -16,10 +16,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mnist_lightning import train
-from mnist_lightning.config import compose_config
+from mnist_lightning.config.compose import compose_config
 from mnist_lightning.files import LogFile
-from mnist_lightning.train import run
+from mnist_lightning.training import fit
+from mnist_lightning.training.fit import run
 from tests.conftest import TINY, Finished, read_verdict
 from tests.faults.conftest import Trials
 
@@ -107,7 +107,7 @@ def assert_whole(directory: Path, straight: Path) -> None:
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
     """Lets something happen before a step of training, counted from 0; before the verdict where there are no more steps."""
     taken = 0
-    training_step, judge = train.LitClassifier.training_step, train.Gate.on_fit_end
+    training_step, judge = fit.LitClassifier.training_step, fit.Gate.on_fit_end
 
     def step_after(self: Any, batch: Any, batch_idx: int) -> Any:
         nonlocal taken
@@ -121,8 +121,8 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None])
             act()
         judge(self, *args)
 
-    monkeypatch.setattr(train.LitClassifier, "training_step", step_after)
-    monkeypatch.setattr(train.Gate, "on_fit_end", judge_after)
+    monkeypatch.setattr(fit.LitClassifier, "training_step", step_after)
+    monkeypatch.setattr(fit.Gate, "on_fit_end", judge_after)
 
 
 @pytest.fixture(scope="module")

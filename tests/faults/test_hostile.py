@@ -19,11 +19,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mnist_lightning import checkpoints, draw, evaluate, export, leaderboard, predict, reproduce, resume
-from mnist_lightning.config import ConfigError, compose_config
-from mnist_lightning.runs import find_runs, read_epochs, read_run
-from mnist_lightning.train import run
-from mnist_lightning.trained import load, refuse_strangers, with_places_of_here
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.run_directories import find_runs, read_epochs, read_run
+from mnist_lightning.inference import draw, evaluate, export, predict
+from mnist_lightning.inference.load import load, refuse_strangers, with_places_of_here
+from mnist_lightning.study import leaderboard, reproduce
+from mnist_lightning.training import checkpoints, resume
+from mnist_lightning.training.fit import run
 from tests.conftest import TINY, Finished
 from tests.faults.conftest import Trials
 from tests.test_resume import FOUR, run_until, weights
@@ -31,7 +34,7 @@ from tests.test_trained import Planted, change
 
 AREA = "hostile files"
 MIB = 2**20
-Call = Callable[..., Finished]
+Cli = Callable[..., Finished]
 COMMANDS: dict[str, tuple[ModuleType, tuple[object, ...]]] = {
     "evaluate": (evaluate, ()),
     "predict": (predict, ("picture.png",)),
@@ -92,13 +95,13 @@ def planted(path: Path, mark: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["weights", "plain pickle", "optimizer"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_code_in_a_checkpoint_is_not_run(run_dir: Path, call: Call, trials: Trials, command: str, form: str) -> None:
+def test_code_in_a_checkpoint_is_not_run(run_dir: Path, cli: Cli, trials: Trials, command: str, form: str) -> None:
     for _ in trials(AREA, few=1, all=1):
         mark = run_dir.parent / "mark"
         planted(run_dir / "last.ckpt", mark, form)
         before = contents(run_dir.parent)
         module, more = COMMANDS[command]
-        done = call(module, run_dir, *more)
+        done = cli(module, run_dir, *more)
         assert done.status == 2
         assert re.fullmatch(r"error: .*last\.ckpt: is damaged or holds more than weights, code .*\n", done.err), done.err
         assert contents(run_dir.parent) == before  # no mark, nothing written
@@ -138,14 +141,14 @@ def touching(mark: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("group", ["model", "optimizer", "scheduler", "augmentation", "data", "trainer"])
 @pytest.mark.parametrize("place", ["itself", "argument"])
-def test_a_run_that_names_other_code_is_not_repeated(run_dir: Path, call: Call, trials: Trials, group: str, place: str) -> None:
+def test_a_run_that_names_other_code_is_not_repeated(run_dir: Path, cli: Cli, trials: Trials, group: str, place: str) -> None:
     for _ in trials(AREA, few=1, all=1):
         mark = run_dir.parent / "mark"
         if place == "itself":
             change(run_dir, **{f"{group}___target_": "pathlib.Path.touch", f"{group}___args_": [str(mark)]})
         else:
             change(run_dir, **{f"{group}__more": [touching(mark)]})
-        done = call(reproduce, run_dir)
+        done = cli("reproduce", run_dir)
         assert done.status == 2
         assert re.fullmatch(rf"error: {group}\.\S+=pathlib\.Path(\.touch)?: does not come with .*give --trust.*\n", done.err)
         assert not mark.exists()
@@ -200,25 +203,25 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path: Path, monkeypatch: 
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_an_export_follows_no_link(run_dir: Path, call: Call, trials: Trials) -> None:
+def test_an_export_follows_no_link(run_dir: Path, cli: Cli, trials: Trials) -> None:
     for _ in trials(AREA, few=1, all=1):
         victim = run_dir.parent / "victim"
         victim.write_text("mine", "utf-8")
         for name in ("last.part.pt2", "last.pt2.part"):
             (run_dir / name).symlink_to(victim)
-        done = call(export, run_dir, "--format", "torch_export")
+        done = cli("export", run_dir, "--format", "torch_export")
         assert done.status == 0, done.err
         assert victim.read_text("utf-8") == "mine"
         assert (run_dir / "last.pt2").stat().st_size > 1000
 
 
-def test_names_in_an_archive_lead_nowhere(run_dir: Path, call: Call, trials: Trials) -> None:
+def test_names_in_an_archive_lead_nowhere(run_dir: Path, cli: Cli, trials: Trials) -> None:
     for _ in trials(AREA, few=1, all=1):
         with zipfile.ZipFile(run_dir / "last.ckpt", "a") as archive:
             archive.writestr("../../escaped", "data")
             archive.writestr("/tmp/escaped-from-a-checkpoint", "data")
         before = contents(run_dir.parent)
-        assert call(evaluate, run_dir).status in (0, 2)
+        assert cli("evaluate", run_dir).status in (0, 2)
         assert contents(run_dir.parent) == before
         assert not Path("/tmp/escaped-from-a-checkpoint").exists()
 
@@ -345,13 +348,13 @@ def exported_program(name: str) -> Callable[[Path], Path]:
         (exported_program("net.onnx"), r"net\.onnx: cannot be read as an ONNX file: .*"),
     ],
 )
-def test_a_bomb_is_refused(run_dir: Path, call: Call, trials: Trials, plant: Callable[[Path], Path], message: str) -> None:
+def test_a_bomb_is_refused(run_dir: Path, cli: Cli, trials: Trials, plant: Callable[[Path], Path], message: str) -> None:
     for _ in trials(AREA, few=1, all=1):
         model = plant(run_dir)
         before = contents(run_dir.parent)
         start = time.process_time()
         with little_memory():
-            done = call(evaluate, model)
+            done = cli("evaluate", model)
         assert time.process_time() - start < 30
         assert (done.status, len(done.err.splitlines()), done.out) == (2, 1, ""), done.err
         assert re.fullmatch(rf"error: (\S*/)?{message}\n", done.err), done.err
@@ -521,7 +524,7 @@ def good() -> bytes:
     ],
 )
 def test_a_hostile_onnx_file_is_refused(
-    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, trials: Trials, make: Callable[[], bytes], message: str
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, trials: Trials, make: Callable[[], bytes], message: str
 ) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     for _ in trials(AREA, few=1, all=1):
@@ -532,14 +535,14 @@ def test_a_hostile_onnx_file_is_refused(
         assert load(path).params == 10  # what is refused below is not the frame
         path.write_bytes(make())
         with little_memory():
-            done = call(evaluate, path)
+            done = cli("evaluate", path)
         assert (done.status, done.out) == (2, "")
         assert re.fullmatch(rf"error: \S*net\.onnx: {message}\n", done.err), done.err
 
 
-def test_a_json_of_an_evaluation_is_of_what_was_read(small_run: Path, call: Call, trials: Trials) -> None:
+def test_a_json_of_an_evaluation_is_of_what_was_read(small_run: Path, cli: Cli, trials: Trials) -> None:
     """The same commands take what is no stranger's."""
     for _ in trials(AREA, few=1, all=1):
-        done = call(evaluate, small_run, "--json")
+        done = cli("evaluate", small_run, "--json")
         assert done.status == 0
         assert json.load(io.StringIO(done.out))["params"] == 7496

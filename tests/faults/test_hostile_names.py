@@ -19,11 +19,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from mnist_lightning import draw, leaderboard, predict, report, results
-from mnist_lightning.config import ConfigError, check, compose_config
-from mnist_lightning.dashboard import record
-from mnist_lightning.runs import read_run
-from mnist_lightning.verdict import Verdict
+from mnist_lightning.config.check import check
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.run_directories import read_run
+from mnist_lightning.evaluation.verdict import Verdict
+from mnist_lightning.inference import draw, predict
+from mnist_lightning.study import leaderboard, report
+from mnist_lightning.training.tensorboard import record
 from tests.conftest import TINY, Finished, leave_run, only_run
 from tests.faults.conftest import Trials
 
@@ -104,16 +107,16 @@ def tags_of_markdown(page: str) -> list[tuple[str, ...]]:
 
 
 def test_reports_and_tables_hold_the_same_elements_whatever_runs_are_called(
-    trials: Trials, tmp_path: Path, call: Callable[..., Finished]
+    trials: Trials, tmp_path: Path, cli: Callable[..., Finished]
 ) -> None:
     def pages(folder: Path, name: str) -> dict[str, str]:
         leave_runs(folder, name)
         for module in (report, leaderboard):
-            done = call(module, folder)
+            done = cli(module, folder)
             assert done.status == 0, done.err
             check_lines(done)
         leaderboard.write(folder, leaderboard.find_runs([folder]))
-        check_lines(call(results, "collect", folder / "runs.csv", folder, "--preset", "default"))
+        check_lines(cli("results", "collect", folder / "runs.csv", folder, "--preset", "default"))
         return {path.name: path.read_text("utf-8") for path in folder.iterdir() if path.is_file()}
 
     plain = pages(tmp_path / "plain", PLAIN)
@@ -155,7 +158,7 @@ def test_tensorboard_is_shown_text(trials: Trials, tmp_path: Path) -> None:
 
 
 def test_pictures_of_any_name_are_predicted_and_refused_in_a_line(
-    trials: Trials, tmp_path: Path, call: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+    trials: Trials, tmp_path: Path, cli: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for trial in trials("hostile names", few=8, all=60):
         name = "".join(c for c in hostile_name(trial.rng) if c not in "/\x00")[:60]
@@ -165,12 +168,12 @@ def test_pictures_of_any_name_are_predicted_and_refused_in_a_line(
         (folder / f"{name}.pgm").write_bytes(b"P5 28 28 255\n" + bytes(280) + b"\xff" * 56 + bytes(448))
         trained = SimpleNamespace(source=f"{folder}/{name}", net=lambda images: torch.zeros(len(images), 10))
         monkeypatch.setattr(predict, "load", lambda *_, trained=trained: trained)
-        done = call(predict, "model", folder)
+        done = cli("predict", "model", folder)
         assert done.status == 2
         check_lines(done)
         assert len(done.out.splitlines()) == 2
         assert len(done.err.splitlines()) == 1
-        done = call(predict, "model", folder, "--json")
+        done = cli("predict", "model", folder, "--json")
         check_lines(done)
         assert json.loads(done.out)[0]["file"] == f"{folder}/{name}.pgm"
         answer = draw.make_app(torch.nn.Identity(), trained.source).test_client().get("/source")

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnist_lightning import cuda_graph, evaluate
-from mnist_lightning.classifier import LitClassifier, NonFiniteLossError
-from mnist_lightning.config import ConfigError, build, check, compose_config
-from mnist_lightning.cuda_graph import GraphedClassifier
-from mnist_lightning.data import (
+from mnist_lightning.config.build import build
+from mnist_lightning.config.check import check
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.data.datamodule import (
     Batch,
     DigitsDataModule,
     IndexBatches,
@@ -24,9 +24,13 @@ from mnist_lightning.data import (
     SyntheticDataModule,
     num_training_batches,
 )
-from mnist_lightning.gate import GateError
-from mnist_lightning.train import run
-from mnist_lightning.verdict import Verdict
+from mnist_lightning.evaluation.gate import GateError
+from mnist_lightning.evaluation.verdict import Verdict
+from mnist_lightning.inference import evaluate
+from mnist_lightning.training import cuda_graph
+from mnist_lightning.training.cuda_graph import GraphedClassifier
+from mnist_lightning.training.fit import run
+from mnist_lightning.training.lit_module import LitClassifier, NonFiniteLossError
 from tests.conftest import Finished, quiet_trainer, read_verdict
 from tests.faults.conftest import Trials
 from tests.test_gate import Stub, run_gate
@@ -196,7 +200,7 @@ def test_what_was_not_trained_or_not_measured_does_not_pass(trials: Trials, tmp_
 
 
 def test_a_checkpoint_that_holds_no_numbers_is_not_gone_on_with_nor_measured(
-    trials: Trials, call: Callable[..., Finished], tmp_path: Path
+    trials: Trials, cli: Callable[..., Finished], tmp_path: Path
 ) -> None:
     """Though its gate remembers the accuracies of every epoch, and no step of training is left to find out."""
     for trial in trials("numerics", few=1, all=12):
@@ -206,7 +210,7 @@ def test_a_checkpoint_that_holds_no_numbers_is_not_gone_on_with_nor_measured(
         floats = [values for values in checkpoint["state_dict"].values() if values.is_floating_point()]
         poison(floats, trial.rng.choice(NOT_FINITE), trial.rng)
         torch.save(checkpoint, directory / "last.ckpt")
-        measured = call(evaluate, directory)
+        measured = cli("evaluate", directory)
         assert (measured.status, measured.out) == (2, "")
         assert re.fullmatch(
             rf"error: {directory}/last.ckpt: holds weights that are NaN or infinite \(\S+\); .*\n", measured.err

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mnist_lightning.callbacks import EpochSeed
-from mnist_lightning.config import compose_config
-from mnist_lightning.launch import Study
-from mnist_lightning.train import run
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.study.sweep import Study
+from mnist_lightning.training.callbacks import EpochSeed
+from mnist_lightning.training.fit import run
 from tests.conftest import TINY, Finished
 from tests.faults.conftest import ALL, FIGURES, Trials
 

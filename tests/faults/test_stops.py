@@ -15,9 +15,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from mnist_lightning import checkpoints, resume
-from mnist_lightning.config import ConfigError, compose_config
-from mnist_lightning.runs import read_epochs, read_run
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.run_directories import read_epochs, read_run
+from mnist_lightning.training import checkpoints, resume
 from tests.conftest import TINY, spawn
 from tests.faults.conftest import Trial, Trials
 from tests.faults.victim import Blow, Victim
@@ -223,7 +224,7 @@ def test_a_process_that_is_stopped_at_any_time_ends(tmp_path: Path, trials: Tria
 
 def test_a_stop_waits_for_what_is_being_written(monkeypatch: pytest.MonkeyPatch, trials: Trials) -> None:
     """Without `hold` it would come amid the verdict; two signals do not wait."""
-    from mnist_lightning import signals
+    from mnist_lightning.training import signals
 
     ended: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, signum: ended.append(signum))

@@ -15,7 +15,7 @@ from typing import Any
 from mnist_lightning.__main__ import main
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["mnist_lightning.train", __name__])
+_CONTEXT.set_forkserver_preload(["mnist_lightning.training.fit", __name__])
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate"}  # Python's names of these calls
 
 

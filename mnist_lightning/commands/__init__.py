@@ -1,0 +1,1 @@
+"""The command words, a module each: arguments in, one call, text out."""

@@ -1,0 +1,19 @@
+"""What is wrong with a configuration, for people: one clear line a fault."""
+
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """One or more values break a rule; the message has a line for each: key, value, rule, way out."""
+
+
+def one_line(error: object) -> str:
+    """Any message as a single line."""
+    return " ".join(str(error).split())
+
+
+def typed(value: Any) -> str:
+    """A value as one would type it on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value).replace(" ", "") if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""A trained network in use: load, evaluate, photos, export, a page to draw on."""

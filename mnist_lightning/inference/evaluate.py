@@ -1,0 +1,99 @@
+"""`python -m mnist_lightning evaluate MODEL`: a trained network on the test images: accuracy, classes, confusions, calibration.
+
+Exit status as of a run: 0 when it keeps the accuracy and the budget of the run's gate, 3 when it does not.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.data.datamodule import NUM_CLASSES, DigitsDataModule
+from mnist_lightning.evaluation.gate import ROUNDING
+from mnist_lightning.evaluation.verdict import percent, wilson_interval
+from mnist_lightning.inference.load import Trained
+
+BINS = 15  # of the calibration error, as in Guo et al.
+
+
+@dataclass
+class Evaluation:
+    """What a network does on the test images; `--json` prints these fields."""
+
+    source: str
+    dataset: str
+    num_images: int
+    accuracy: float
+    interval_95: tuple[float, float]
+    """Wilson interval of `accuracy`."""
+    accuracy_of_class: list[float]
+    """Share of each digit's images that were recognised (recall)."""
+    confusion: list[list[int]]
+    """Images by digit (row) and prediction (column)."""
+    calibration_error: float
+    """Expected difference between confidence and accuracy, ECE. Source: Guo et al., 2017, "On calibration of modern neural
+    networks", equation 3."""
+    params: int
+    reasons: list[str]
+    """In which it breaks the gate's contract; empty when it keeps it."""
+
+
+def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
+    """Measures a network on the test images of its data, and judges it by the gate of its run.
+
+    Accuracy is this one checkpoint's, whatever `gate.rule` a run's is made by; on data other than MNIST it is not judged.
+
+    Raises:
+        ConfigError: It gives logits that are no numbers, of which the highest would be a prediction all the same.
+    """
+    targets = data.splits["test"].labels
+    batches = data.splits["test"].images.split(data.eval_batch_size)
+    logits = torch.cat([trained.net(images) for images in batches])
+    if wrong := int((~logits.isfinite()).any(1).sum()):
+        raise ConfigError(f"{trained.source}: gives NaN or infinite logits for {wrong:,} of {len(targets):,} test images")
+    probabilities = logits.softmax(1)
+    confusion = multiclass_confusion_matrix(probabilities, targets, NUM_CLASSES)
+    correct, total = int(confusion.diag().sum()), len(targets)
+    return Evaluation(
+        source=trained.source,
+        dataset=data.name,
+        num_images=total,
+        accuracy=correct / total,
+        interval_95=wilson_interval(correct, total),
+        accuracy_of_class=(confusion.diag() / confusion.sum(1)).tolist(),
+        confusion=confusion.tolist(),
+        calibration_error=float(multiclass_calibration_error(probabilities, targets, NUM_CLASSES, n_bins=BINS)),
+        params=trained.params,
+        reasons=_reasons(trained.cfg.gate, trained.params, correct / total, judged=data.name == "MNIST"),
+    )
+
+
+def _reasons(gate: DictConfig, params: int, accuracy: float, judged: bool) -> list[str]:
+    reasons = []
+    if params >= gate.max_params:
+        reasons.append(f"{params:,} trainable parameters; gate.max_params={gate.max_params} wants fewer")
+    if judged and accuracy < gate.min_accuracy - ROUNDING:
+        reasons.append(f"test accuracy {accuracy:.4f} is below gate.min_accuracy={gate.min_accuracy}")
+    return reasons
+
+
+def text(evaluation: Evaluation, gate: DictConfig) -> str:
+    """The evaluation in a few lines and a table for the terminal."""
+    low, high = evaluation.interval_95
+    target = f"target {percent(gate.min_accuracy)}" if evaluation.dataset == "MNIST" else "not judged: not MNIST"
+    lines = [f"{'MISSED' if evaluation.reasons else 'PASSED'}  {evaluation.source}"]
+    lines += [f"  reason       {reason}" for reason in evaluation.reasons]
+    lines += [
+        f"  accuracy     {percent(evaluation.accuracy)}, 95 % interval {100 * low:.2f} to {100 * high:.2f} % on "
+        f"{evaluation.num_images:,} test images of {evaluation.dataset}; {target}",
+        f"  parameters   {evaluation.params:,}, budget fewer than {gate.max_params:,}",
+        f"  calibration  confidence and accuracy differ by {percent(evaluation.calibration_error)} (ECE, {BINS} bins)",
+        "",
+        f"  digit  accuracy  predicted {' '.join(f'{digit:5}' for digit in range(NUM_CLASSES))}",
+    ]
+    for digit, row in enumerate(evaluation.confusion):
+        cells = " ".join(f"{count or '.':>5}" for count in row)
+        lines.append(f"  {digit:5}  {100 * evaluation.accuracy_of_class[digit]:6.2f} %            {cells}")
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""`python -m mnist_lightning export MODEL --format onnx`: a trained network as one file that runs without this project.
+
+The file takes grey values as they come, `images` uint8 `(N, 28, 28)`, light on black, with any N, and gives `logits` `(N, 10)`;
+their softmax are the probabilities. It is compared with the network on every test image before it gets its name.
+"""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.evaluation.verdict import percent
+from mnist_lightning.files import replacing
+from mnist_lightning.inference.fold import fold
+from mnist_lightning.inference.load import GreyValues, OnnxNetwork, Trained
+
+SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2"}
+MIN_INT8_ACCURACY = 0.993  # on MNIST; below, eight bits have cost too much
+CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 are chosen
+MAX_IMAGES = 2**31 - 1  # of a batch; torch 2.6 exports no dimension without a bound
+BATCH = 250  # images
+OPSET = 18  # of ONNX files by torch before 2.9
+TOLERANCE = 1e-3  # of the largest logit; single precision sums in another order, no more
+
+
+class ExportError(RuntimeError):
+    """The file does not do what the network does; it was removed."""
+
+
+def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: bool, path: Path) -> str:
+    """Writes a network to a file and compares the two on all test images.
+
+    Args:
+        trained: From a checkpoint.
+        data: Its run's, for the comparison and to calibrate int8.
+        file_format: "onnx" or "torch_export".
+        int8: Weights and activations in eight bits; ONNX only.
+        path: File to write; must not exist.
+
+    Returns:
+        What was written and measured, in lines.
+
+    Raises:
+        ConfigError: The file exists, or a library is missing.
+        ExportError: The file predicts otherwise than the network, or with int8 falls below MIN_INT8_ACCURACY on MNIST.
+    """
+    if path.exists():
+        raise ConfigError(f"{path}: exists already and is not overwritten; name another file with --out FILE")
+    assert isinstance(trained.net, GreyValues)
+    folded = GreyValues(fold(trained.net.net)).eval().requires_grad_(False)
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
+    dynamic = {"images": {0: torch.export.Dim("N", max=MAX_IMAGES)}}
+    with replacing(path) as part:
+        if file_format == "onnx":
+            _write_onnx(folded, images, dynamic, part, trained, data if int8 else None)
+            exported: nn.Module = OnnxNetwork(part, num_threads=1)
+        else:
+            torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=dynamic), part)
+            exported = torch.export.load(part).module()  # written a moment ago: safe to read
+        compared = _compare(trained.net, exported, data, int8)
+    own, exported_ms = (_latency_ms(run, images[:1]) for run in (trained.net, exported))
+    return "\n".join(
+        [
+            f"{path}: {path.stat().st_size:,} bytes, {'int8' if int8 else 'float32'}",
+            "  input        images uint8 (N, 28, 28), light on black; output: logits (N, 10)",
+            f"  batch norms  {f'{left} left, which no convolution can take over' if left else 'all folded into convolutions'}",
+            f"  compared     {compared}",
+            f"  latency      {exported_ms:.3f} ms an image on one thread; {own:.3f} ms by PyTorch",
+        ]
+    )
+
+
+def _write_onnx(
+    net: nn.Module, images: Tensor, dynamic: dict[str, Any], part: Path, trained: Trained, calibrate_on: DigitsDataModule | None
+) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # what torch.onnx.export writes its operators with
+        from onnxruntime import quantization
+    except ImportError as error:
+        raise ConfigError(f"--format onnx: {error.name} is missing; pip install 'mnist-lightning[onnx]'") from None
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
+    if torch.torch_version.TorchVersion(torch.__version__) >= "2.9":
+        torch.onnx.export(net, (images,), part, **names, dynamic_shapes=dynamic, dynamo=True, external_data=False)
+    else:  # what was the default until then: today's onnxscript does not work with the new one of that time
+        axes = {name: {0: "N"} for name in ("images", "logits")}
+        torch.onnx.export(net, (images,), part, **names, dynamic_axes=axes, dynamo=False, opset_version=OPSET)
+    if calibrate_on:
+        quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
+        quantization.quantize_static(part, part, _Calibration(calibrate_on), per_channel=True)
+    model = onnx.load(part)
+    for node in model.graph.node:  # the exporter notes where in which source file each comes from, half of the bytes
+        del node.metadata_props[:]
+    # What `evaluate` needs of the run.
+    onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(trained.cfg), "parameters": str(trained.params)})
+    onnx.save(model, part)
+
+
+class _Calibration:
+    """Training images in batches, as ONNX Runtime asks for them."""
+
+    def __init__(self, data: DigitsDataModule) -> None:
+        self.batches = iter(data.splits["train"].images[:CALIBRATION_IMAGES].split(BATCH))
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(({"images": images.numpy()} for images in self.batches), None)
+
+
+def _compare(net: nn.Module, exported: nn.Module, data: DigitsDataModule, int8: bool) -> str:
+    """What differs on the test images, in words.
+
+    Raises:
+        ExportError: Too much of it.
+    """
+    test = data.splits["test"]
+    before, after = (torch.cat([run(images) for images in test.images.split(BATCH)]) for run in (net, exported))
+    largest = float((before - after).abs().max())
+    changed = int((before.argmax(1) != after.argmax(1)).sum())
+    accuracies = [float((logits.argmax(1) == test.labels).double().mean()) for logits in (before, after)]
+    on = f"{len(test):,} test images of {data.name}"
+    if int8:
+        if data.name == "MNIST" and accuracies[1] < MIN_INT8_ACCURACY:
+            raise ExportError(
+                f"--int8: test accuracy {percent(accuracies[1])} is below {percent(MIN_INT8_ACCURACY)} "
+                f"(float32: {percent(accuracies[0])}); nothing was written, export without --int8"
+            )
+        return f"accuracy {percent(accuracies[1])}, float32 {percent(accuracies[0])}; {changed} other predictions on {on}"
+    if changed or not largest <= TOLERANCE * float(before.abs().max()):
+        raise ExportError(f"{changed} predictions of {on} differ, logits by up to {largest:.1e}; nothing was written")
+    return f"same predictions on {on}, logits differ by at most {largest:.1e}"
+
+
+def _latency_ms(run: nn.Module, image: Tensor) -> float:
+    """Median wall time of one image, of 500 after 50 that warm up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = []
+    with torch.inference_mode():
+        for _ in range(550):
+            started_s = time.perf_counter()
+            run(image)
+            times.append(time.perf_counter() - started_s)
+    torch.set_num_threads(threads)
+    return 1000 * statistics.median(times[50:])

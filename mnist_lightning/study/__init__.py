@@ -1,0 +1,1 @@
+"""Many runs: sweeps, leaderboard, records, analysis, report, the published figures."""

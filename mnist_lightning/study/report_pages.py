@@ -1,0 +1,110 @@
+"""The two pages of a report from one set of values: report.html with everything inside, report.md with its pictures beside it.
+
+What comes from runs (names, paths, reasons) is text to be shown, whatever it holds: both templates escape every value.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mnist_lightning import files
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.study import leaderboard
+from mnist_lightning.study.leaderboard import escape_markdown
+from mnist_lightning.terminal import printable
+
+GENERATOR = Markup("made by python -m mnist_lightning report")  # by which a report is known as one, and may be replaced
+FOLDER = "report-pictures"
+
+Rows = Sequence[dict[str, str]]  # of a table; a mapping of column to text each, as in `leaderboard`
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or a GIF."""
+
+    name: str
+    """File name, of letters that need no escape."""
+    alt: str
+    content: bytes
+
+    @property
+    def data_uri(self) -> str:
+        return f"data:image/{self.name.rpartition('.')[2]};base64,{base64.b64encode(self.content).decode()}"
+
+
+def as_picture(name: str, alt: str, figure: Figure) -> Picture:
+    """A figure as a PNG."""
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return Picture(name, alt, file.getvalue())
+
+
+def plain(value: object) -> str:
+    """A value as printable text; markup as it is."""
+    if isinstance(value, Markup):
+        return value
+    return printable(value)
+
+
+def _plain_markdown(value: object) -> str:
+    """A value as Markdown that shows it; markup as it is."""
+    if isinstance(value, Markup):
+        return value
+    return escape_markdown(value)
+
+
+def check_free(directory: Path) -> None:
+    """Makes sure that the pages replace nothing but an earlier report.
+
+    Raises:
+        ConfigError: A file of a page's name is there that is no report.
+    """
+    for path in (directory / name for name in ("report.html", "report.md")):
+        if path.exists() and GENERATOR not in path.read_text("utf-8", errors="replace"):
+            raise ConfigError(f"{path}: is there and no report of this project; name another folder with --out DIR")
+
+
+def write_pages(directory: Path, report: object, pictures: Sequence[Picture]) -> None:
+    """Writes report.html, report.md and the pictures of the latter, in place of an earlier report."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pages = {"report.html": _html(report), "report.md": _markdown(report)}
+    (directory / FOLDER).mkdir(exist_ok=True)
+    for picture in pictures:
+        files.write(directory / FOLDER / picture.name, picture.content)
+    for name, text in pages.items():
+        files.write(directory / name, text)
+
+
+def _html(report: object) -> str:
+    environment = _environment(autoescape=True, finalize=plain)
+    style = environment.get_template("report.css").render()
+    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    values = {"generator": GENERATOR, "style": Markup(style), "style_hash": style_hash}
+    return environment.get_template("report.html").render(report=report, **values)
+
+
+def _markdown(report: object) -> str:
+    environment = _environment(autoescape=False, finalize=_plain_markdown)
+    environment.filters["table"] = _markdown_table
+    text = environment.get_template("report.md").render(report=report, generator=GENERATOR, folder=FOLDER)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _markdown_table(rows: Rows) -> Markup:
+    escaped: list[Mapping[str, str]] = [{_plain_markdown(k): _plain_markdown(v) for k, v in row.items()} for row in rows]
+    return Markup(leaderboard.markdown(escaped))  # type: ignore[arg-type]
+
+
+def _environment(**options: Any) -> Environment:
+    loader = PackageLoader("mnist_lightning.study")
+    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, **options)

@@ -1,0 +1,119 @@
+"""`python -m mnist_lightning reproduce RUN_DIR`: trains a finished run again and compares every figure and every weight.
+
+Says identical, same within noise, or different, and names what changed since: device, versions, code. Exit status 0 for the
+first two, 1 for the third.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_lightning.config.compose import read_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.run_directories import read_run
+from mnist_lightning.evaluation.verdict import Z95, percent
+from mnist_lightning.files import read_text
+
+IDENTICAL, WITHIN_NOISE, DIFFERENT = "identical", "same within noise", "different"
+
+
+@dataclass
+class Comparison:
+    """Of a run with its repetition."""
+
+    outcome: str
+    """"identical": every figure of every epoch and every weight; "same within noise": the accuracies differ by less than two
+    measurements on that many images do by chance, 95 times in 100; "different"."""
+    lines: list[str]
+    """What was compared, and what changed between the two."""
+
+
+def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
+    """Trains the run of a directory again.
+
+    Args:
+        directory: Of a finished run; only read.
+        into: Empty folder for the repetition.
+        trust: Whether what does not come with this project may be imported, which runs its code.
+
+    Raises:
+        ConfigError: The directory holds no finished run, or none that can be read safely.
+    """
+    # torch and lightning take seconds, which a wrong path must not cost.
+    from mnist_lightning.inference.load import refuse_strangers, with_places_of_here
+    from mnist_lightning.training import checkpoints
+    from mnist_lightning.training.fit import run
+
+    original = read_run(directory)
+    if not original.finished or original.verdict.get("accuracy") is None:
+        why = original.why or f"it ended with status {original.status!r} and without an accuracy"
+        raise ConfigError(
+            f"{directory}: no finished run to repeat ({why}); name the folder with its config.yaml and verdict.json"
+        )
+    cfg = with_places_of_here(read_config(directory))
+    if not trust:
+        refuse_strangers(cfg)
+    if (checkpoint := directory / "last.ckpt").exists():
+        checkpoints.read(checkpoint)  # before the training, not after it
+    cfg.resume, cfg.ckpt_path, cfg.pictures = False, None, "none"
+    cfg.gate.on_miss = "warn"  # a miss is to be compared too
+    repeated = run(cfg, into)
+    return compare(directory, original.verdict, into, vars(repeated))
+
+
+def compare(first: Path, first_verdict: dict[str, Any], second: Path, second_verdict: dict[str, Any]) -> Comparison:
+    """Compares two finished runs of one configuration by their files."""
+    accuracies = first_verdict["accuracy"], second_verdict["accuracy"]
+    lines = [f"accuracy  {percent(accuracies[0])} then, {percent(accuracies[1])} now"]
+    epoch = _first_difference(_figures(first / "metrics.csv"), _figures(second / "metrics.csv"))
+    lines.append("figures   the same in every epoch" if epoch is None else f"figures   differ from epoch {epoch} on")
+    same_weights = _same_weights(first / "last.ckpt", second / "last.ckpt")
+    lines.append(
+        {True: "weights   bit-equal", False: "weights   differ", None: "weights   no last.ckpt to compare"}[same_weights]
+    )
+    changes = list(_changes(first_verdict, second_verdict))
+    lines.append(f"changed   {'; '.join(changes) or 'nothing that is recorded'}")
+    if epoch is None and same_weights is not False:
+        return Comparison(IDENTICAL, lines)
+    images = first_verdict["test_images"] or 1
+    mean = sum(accuracies) / 2
+    noise = Z95 * math.sqrt(2 * mean * (1 - mean) / images)
+    lines.append(f"noise     two measurements on {images:,} images differ by up to {100 * noise:.2f} points, 95 times in 100")
+    return Comparison(WITHIN_NOISE if abs(accuracies[0] - accuracies[1]) <= noise else DIFFERENT, lines)
+
+
+def _figures(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, without their wall time."""
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def _first_difference(first: list[dict[str, str]], second: list[dict[str, str]]) -> int | None:
+    """The first epoch, counted from 1, whose figures differ; None where none does."""
+    for epoch in range(1, max(len(first), len(second)) + 1):
+        if first[epoch - 1 : epoch] != second[epoch - 1 : epoch]:
+            return epoch
+    return None
+
+
+def _same_weights(first: Path, second: Path) -> bool | None:
+    import torch
+
+    from mnist_lightning.training import checkpoints
+
+    if not first.exists() or not second.exists():
+        return None
+    states = [checkpoints.read(path)["state_dict"] for path in (first, second)]
+    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def _changes(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """What a verdict records of its surroundings and what of that is another now."""
+    then, now = ({"device": verdict.get("device", "")} | verdict["versions"] for verdict in (first, second))
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            yield f"{name} {then.get(name) or 'not recorded'} -> {now.get(name) or 'not recorded'}"

@@ -1,0 +1,1 @@
+"""One run: fit, LightningModule, schedules, callbacks, checkpoints, TensorBoard, resume."""

@@ -1,0 +1,97 @@
+"""Checkpoints: written after an epoch, and read with care, since a file may be damaged or come from anyone."""
+
+import io
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from mnist_lightning import files
+from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.training.memory import bounded
+
+READ_BYTES = 2 * 2**30  # that reading may take besides four times the file
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there; Lightning's own way moves them from the folder for temporary files."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        files.write(Path(path), content.getvalue())
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """`NAME.ckpt`, rewritten at the end of every epoch, or of every epoch that is the best so far.
+
+    Args:
+        directory: Of the run.
+        name: Without its ending.
+        monitor: Metric by which an epoch is the best; None takes every epoch.
+    """
+
+    def __init__(self, directory: Path, name: str, monitor: str | None = None) -> None:
+        super().__init__(directory, filename=name, monitor=monitor, mode="max", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Paths as they are here: the run may have been moved, and Lightning removes the file that had been the best.
+        path = os.path.join(str(self.dirpath), f"{self.filename}.ckpt")  # noqa: PTH118  # as Lightning spells it
+        names = {name: path if state_dict[name] else "" for name in ("best_model_path", "kth_best_model_path")}
+        scores = dict.fromkeys([path], max(state_dict["best_k_models"].values())) if state_dict["best_k_models"] else {}
+        super().load_state_dict(
+            {**state_dict, **names, "dirpath": self.dirpath, "best_k_models": scores, "last_model_path": ""}
+        )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Weights and plain values of a checkpoint; no code that it may hold is run.
+
+    Raises:
+        ConfigError: It is damaged, no checkpoint, holds more than weights, or asks for more memory than its size explains.
+    """
+    try:
+        _check_archive(path)
+        with warnings.catch_warnings(), bounded(READ_BYTES + 4 * path.stat().st_size):
+            warnings.simplefilter("ignore")  # on pickles that torch did not write, which are refused anyway
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(loaded["state_dict"], dict):
+            raise TypeError("state_dict holds no weights")
+    except pickle.UnpicklingError:
+        raise ConfigError(f"{path}: is damaged or holds more than weights, code perhaps; nothing of it was run") from None
+    except MemoryError:
+        raise ConfigError(f"{path}: asks for more memory than its {path.stat().st_size:,} bytes explain; not read") from None
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise ConfigError(f"{path}: is no checkpoint of a run: {type(error).__name__}: {one_line(error)}") from None
+    return loaded
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses what torch would read without complaint: changed bytes, compressed members of any size, other formats.
+
+    Raises:
+        pickle.UnpicklingError: It is no archive.
+        ValueError: It is a damaged one, or not as torch writes it.
+    """
+    if not path.is_file():
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            raise pickle.UnpicklingError
+    try:
+        with zipfile.ZipFile(path) as archive:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+            if num_bytes > path.stat().st_size:
+                raise ValueError(f"unpacks to {num_bytes:,} bytes; torch does not compress")
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
+    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise ValueError(f"damaged: {one_line(error)}") from None

@@ -1,0 +1,64 @@
+"""What a result was measured on and with: device, processor, versions."""
+
+import hashlib
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from mnist_lightning.files import CHECKOUT, PACKAGE
+
+VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that the name of one of Lightning's accelerators stands for here."""
+    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
+        return torch.device("mps")
+    use_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader of a result would name it, with the threads used where it is the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    if device.type != "cpu":
+        return device.type
+    threads = torch.get_num_threads()
+    return f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def cpu_name() -> str:
+    """The processor as Linux names it, or what Python knows of it elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def code_hash() -> str:
+    """Of every source file of the package: equal for equal code, committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on: packages, a hash of the code, and in a checkout its git revision."""
+    found = {"python": platform.python_version(), "code": code_hash()}
+    for package in VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout without an install
+            continue
+    # Only of the project's own checkout: an installed package may lie inside a repository of the user's.
+    if (CHECKOUT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
+        git = subprocess.run(command, capture_output=True, text=True, check=False)
+        if git.returncode == 0:
+            found["git"] = git.stdout.strip()
+    return found

@@ -1,0 +1,225 @@
+"""One run from configuration to verdict: seed, build, fit, test, judge."""
+
+import contextlib
+import json
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_lightning import files
+from mnist_lightning.config.build import build
+from mnist_lightning.config.check import check
+from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.evaluation.gate import Gate, GateError
+from mnist_lightning.evaluation.run_directories import lock
+from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
+from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
+from mnist_lightning.terminal import printable, show
+from mnist_lightning.training import signals
+from mnist_lightning.training.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
+from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
+from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
+from mnist_lightning.training.environment import device_name, device_of, versions
+from mnist_lightning.training.events import Events
+from mnist_lightning.training.lit_module import LitClassifier
+from mnist_lightning.training.memory import keep_freed
+from mnist_lightning.training.resume import Taken, look, take_up
+from mnist_lightning.training.tensorboard import Dashboard, record
+
+# True of this project and of no use to its users.
+SILENCED = (
+    r".*recommended to use `self.log\('.*', ..., sync_dist=True\)`.*",  # summed over the processes already, or the same in all
+    r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
+    r".*number of training batches .* is smaller than the logging interval.*",  # nothing is logged per step
+    r".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own directory
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning's own call
+)
+
+
+def run(cfg: DictConfig, output_dir: Path) -> Verdict:
+    """Trains, evaluates and judges, and leaves config, metrics, checkpoints, events and verdict in the directory.
+
+    Args:
+        cfg: Composed from `conf/config.yaml`, without its `hydra` node.
+        output_dir: The run's own directory; one that holds a run already is refused, but with `resume`.
+
+    Returns:
+        The verdict, as `verdict.json` has it.
+
+    Raises:
+        ConfigError: A value breaks a rule; nothing was trained.
+        GateError: The contract under `gate` was broken and `gate.on_miss` is "fail".
+        NonFiniteLossError, MNISTNotFoundError, MNISTFileError, OSError: As their names say.
+    """
+    check(cfg)
+    quieten()
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes
+        return _follow(cfg, output_dir)
+    with lock(output_dir):
+        return _lead(cfg, output_dir)
+
+
+def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
+    """The run in its first process, which alone writes."""
+    taken = take_up(output_dir, cfg) if cfg.resume else Taken()
+    if taken.finished:
+        show(f"KEPT  {printable(output_dir)}: finished already, by the same configuration and code")
+        return Verdict(**taken.finished.verdict)
+    if not taken.checkpoint:
+        claim(output_dir, cfg)
+    gate = make_gate(cfg)
+    stopped, why = None, ""
+    try:
+        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, taken.checkpoint)
+    except GateError:
+        raise
+    except Exception as error:
+        stopped, why = ERROR, f"{type(error).__name__}: {one_line(error)}"
+        raise
+    except BaseException as interruption:  # Ctrl-C or SIGTERM
+        stopped, why = INTERRUPTED, one_line(interruption)
+        raise
+    finally:
+        ended_by = sys.exc_info()[1]
+        # An error is on its way up already, and may well be that of a full disk.
+        unless_error = contextlib.suppress(OSError) if stopped == ERROR else contextlib.nullcontext()
+        with signals.hold():
+            verdict = gate.verdict(cfg.seed, stopped, why)
+            verdict.exit_status = exit_status(ended_by)
+            verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
+            with unless_error:
+                record(verdict, cfg, output_dir)
+            with unless_error:
+                verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
+            if stopped != ERROR:
+                show(f"{verdict.text()}\n  outputs     {printable(output_dir)}")
+    return verdict
+
+
+def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
+    """The run in a process that is not its first, which has made the directory ready and writes the verdict."""
+    found = look(output_dir, cfg) if cfg.resume else Taken()
+    if found.finished:
+        return Verdict(**found.finished.verdict)
+    gate = make_gate(cfg)
+    _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, found.checkpoint)
+    verdict = gate.verdict(cfg.seed)
+    verdict.exit_status = OK
+    return verdict
+
+
+def make_gate(cfg: DictConfig) -> Gate:
+    """The gate of a configuration, which calls the network by the name of its class."""
+    return Gate(**cfg.gate, model=str(cfg.model._target_).rsplit(".", 1)[-1].lower())
+
+
+@dataclass
+class Assembled:
+    """The parts of a run, ready for `trainer.fit`."""
+
+    trainer: L.Trainer
+    classifier: LitClassifier
+    data: DigitsDataModule
+    best: EpochCheckpoint
+    last: EpochCheckpoint
+
+
+def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
+    """Seeds every generator and builds a run from its configuration; reads no data yet."""
+    keep_freed()
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
+    # time on every step and nothing here does so.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    net = build(cfg, "model")
+    optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
+    data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
+    parts = (net, optimizer, scheduler, cfg.label_smoothing, data.epoch_split)
+    if cfg.cuda_graph:
+        if not torch.cuda.is_available():
+            raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
+        data.batches_per_chunk = BATCHES_PER_CHUNK
+        classifier: LitClassifier = GraphedClassifier(*parts, batch_size=data.batch_size, prepare=data.prepare)
+    else:
+        classifier = LitClassifier(*parts)
+
+    best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
+    last = EpochCheckpoint(output_dir, "last")
+    events, table = Events(output_dir), EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs)
+    # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
+    dashboard = Dashboard(cfg, events, table)
+    callbacks: list[Callback] = [EpochSeed(cfg.seed), AugmentationStrength(), table, dashboard, gate, best, last]
+    show_progress = sys.stderr.isatty()
+    if show_progress:
+        callbacks.append(EpochBar())
+    trainer = build(
+        cfg,
+        "trainer",
+        callbacks=callbacks,
+        logger=events,
+        plugins=WholeCheckpoints(),
+        default_root_dir=output_dir,
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    return Assembled(trainer, classifier, data, best, last)
+
+
+def _fit_and_test(parts: Assembled, rule: str, checkpoint: Path | None) -> None:
+    parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    if parts.data.val_images:
+        # The one look at the test set, by the weights that the hold-out chose or by the last ones.
+        path = (parts.best if rule == "selected" else parts.last).best_model_path
+        parts.trainer.test(parts.classifier, datamodule=parts.data, ckpt_path=path, verbose=False, weights_only=True)
+
+
+def quieten() -> None:
+    """Sends Lightning's notices to run.log, not to the terminal, and silences what is true and of no use."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for message in SILENCED:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def claim(output_dir: Path, cfg: DictConfig) -> None:
+    """Makes the directory this run's own by `config.yaml`, the resolved configuration, in it.
+
+    Args:
+        output_dir: Of which the caller holds the lock.
+
+    Raises:
+        ConfigError: Another run has claimed it.
+    """
+    if (output_dir / "config.yaml").exists():
+        raise ConfigError(
+            f"{output_dir}: the directory holds a run already (config.yaml); "
+            "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
+        )
+    environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
+    files.write(output_dir / "environment.json", json.dumps(environment, indent=2) + "\n")
+    files.write(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def exit_status(error: BaseException | None) -> int:
+    """The exit status that the end of a run stands for."""
+    if error is None:
+        return OK
+    if isinstance(error, GateError):
+        return GATE_MISSED
+    if isinstance(error, ConfigError):
+        return BAD_CONFIG
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return FAILED

@@ -1,0 +1,90 @@
+"""Going on with what a run left in its directory: what still counts, where training continues, what is set aside.
+
+Nothing is deleted: files of a run that is started over move to `set-aside-N` beside its new ones.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.run_directories import LOCK, SET_ASIDE, UNFINISHED, Run, flatten, read_run
+from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED
+from mnist_lightning.files import read_text, remove_parts
+from mnist_lightning.training import checkpoints
+from mnist_lightning.training.environment import code_hash
+
+
+@dataclass
+class Taken:
+    """What a directory holds for a run that is to go on there; nothing of either for one that starts."""
+
+    checkpoint: Path | None = None
+    """The end of the last whole epoch, to continue from."""
+    finished: Run | None = None
+    """A result for exactly this configuration and code: nothing is left to do."""
+
+
+def take_up(directory: Path, cfg: DictConfig) -> Taken:
+    """Looks at a run's directory and makes it ready: what does not go on there is set aside.
+
+    Args:
+        directory: May not exist yet. Of which the caller holds the lock.
+        cfg: The configuration to go on with.
+    """
+    remove_parts(directory)
+    taken = look(directory, cfg)
+    if taken == Taken() and (directory / "config.yaml").exists():
+        _set_aside(directory)
+    return taken
+
+
+def look(directory: Path, cfg: DictConfig) -> Taken:
+    """What of a directory counts for a configuration; changes nothing.
+
+    A finished run of this configuration and this code is kept; one that was interrupted, killed or ended by an error (a full
+    disk, another process of the run that died) continues from `last.ckpt` where that is sound; nothing else counts.
+    """
+    if not (directory / "config.yaml").exists():
+        return Taken()
+    run = read_run(directory)
+    same = run.config == flatten(cfg) and _code_of(directory) == code_hash()
+    if same and run.finished:
+        return Taken(finished=run)
+    last, best = directory / "last.ckpt", directory / "best.ckpt"
+    goes_on = same and run.status in (UNFINISHED, INTERRUPTED, ERROR)
+    if goes_on and _sound(last) and (_sound(best) or not best.exists()):
+        return Taken(checkpoint=last)
+    return Taken()
+
+
+def _code_of(directory: Path) -> str | None:
+    """The code that the run in a directory was made with, or None if it does not say."""
+    try:
+        return str(json.loads(read_text(directory / "environment.json"))["versions"]["code"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _sound(checkpoint: Path) -> bool:
+    """Whether it can be read and holds numbers: from weights that are NaN nothing is learned any more."""
+    try:
+        weights = checkpoints.read(checkpoint)["state_dict"].values()
+        return all(isinstance(values, torch.Tensor) and bool(values.isfinite().all()) for values in weights)
+    except ConfigError:
+        return False
+
+
+def _set_aside(directory: Path) -> None:
+    """Moves a run's files into a folder of their own beside the ones to come; the log goes on."""
+    number = 1 + sum(path.name.startswith(SET_ASIDE) for path in directory.iterdir())
+    folder = directory / f"{SET_ASIDE}{number}"
+    folder.mkdir()
+    moved = [path for path in directory.iterdir() if not path.name.startswith(SET_ASIDE) and path.name not in ("run.log", LOCK)]
+    # Killed on the way, the rest must still count as a run, by config.yaml, and as none to go on with, without last.ckpt.
+    for path in sorted(moved, key=lambda path: {"last.ckpt": 0, "config.yaml": 2}.get(path.name, 1)):
+        # Under another name TensorBoard takes no events for a run of their own.
+        path.rename(folder / path.name.replace("tfevents", "set-aside"))

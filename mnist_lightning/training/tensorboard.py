@@ -1,0 +1,214 @@
+"""What TensorBoard shows of a run: curves by epoch, pictures of the trained network, texts, and hyperparameters with results.
+
+The events lie in the run's own directory, which names the run: no directory is made for TensorBoard's sake. Steps are epochs,
+counted from 1. What a resumed run writes again takes the place of what was there.
+"""
+
+import contextlib
+import copy
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard._pytorch_graph import graph
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from mnist_lightning.config.errors import one_line
+from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.evaluation.run_directories import flatten, shown
+from mnist_lightning.evaluation.verdict import Verdict
+from mnist_lightning.models.summary import summarize, table
+from mnist_lightning.terminal import printable
+from mnist_lightning.training.callbacks import EpochTable
+from mnist_lightning.training.events import Events, EventWriter
+from mnist_lightning.training.lit_module import LitClassifier
+
+log = logging.getLogger(__name__)
+
+# Charts of the tab CUSTOM SCALARS: title, and a pattern of the curves in it.
+CHARTS = {
+    "accuracy: train, evaluation, target": r"(train|val|test|target)/acc$",
+    "loss: train, evaluation": r"(train|val|test)/loss$",
+    "gap: train accuracy less evaluation accuracy": r"gap/acc$",
+    "learning rate, after the epoch's last step": r"lr$",
+    "seconds per epoch, with its evaluation": r"seconds$",
+}
+NUM_AUGMENTED = 36  # training images shown before and after augmentation
+RECORD = ".verdict"  # end of the name of the event file that `record` writes
+
+
+class Dashboard(L.Callback):
+    """Writes the events of a run: texts and graph at its start, a point on every curve per epoch, pictures at its end.
+
+    With a hold-out the pictures at the end are of the one evaluation on the test images.
+
+    Args:
+        cfg: The run's configuration.
+        events: Where to.
+        epochs: Has the figures of each epoch; a callback before this one.
+    """
+
+    def __init__(self, cfg: DictConfig, events: Events, epochs: EpochTable) -> None:
+        self.cfg = cfg
+        self.events = events
+        self.epochs = epochs
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
+        if not trainer.is_global_zero or trainer.ckpt_path is not None:  # a resumed run has them
+            return
+        net, writer = copy.deepcopy(pl_module.net).cpu(), self.events.experiment
+        writer.add_text("config", _as_code(OmegaConf.to_yaml(self.cfg, resolve=True)))
+        try:
+            layers = table(summarize(net))
+        except ValueError as error:  # a network of the user's own that is no chain of layers
+            layers = f"no table: {one_line(error)}"
+        writer.add_text("layers", _as_code(layers))
+        writer.add_custom_scalars({"curves": {title: ["Multiline", [tags]] for title, tags in CHARTS.items()}})
+        _add_graph(writer, net, OmegaConf.to_yaml(self.cfg.model, resolve=True))
+        self.events.save()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Not in on_fit_start, which a checkpoint's epoch has not reached yet.
+        if trainer.is_global_zero and trainer.current_epoch > 0:
+            self.events.forget_from(trainer.current_epoch + 1)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
+        split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
+        row, epoch = self.epochs.row, trainer.current_epoch + 1
+        curves = {name: value for name, value in row.items() if name not in ("epoch", "step")}
+        evaluated = f"{split}/acc" in row  # an argument of the trainer can leave out an epoch's evaluation
+        if evaluated:
+            curves |= {"gap/acc": row["train/acc"] - row[f"{split}/acc"], "target/acc": self.cfg.gate.min_accuracy}
+        self.events.log_metrics(curves, epoch)
+        at_end = split == "test" and epoch == trainer.max_epochs
+        if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and at_end)):
+            self._draw(trainer, pl_module, split, epoch)
+        # On disk before the epoch's checkpoint: a run that goes on from that misses no point.
+        self.events.save()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.events.forget_from(trainer.current_epoch + 1)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
+        # The one look at the test set of a run with a hold-out, a step past its last epoch.
+        step = trainer.current_epoch + 1
+        self.events.log_metrics({name: float(trainer.callback_metrics[name]) for name in ("test/loss", "test/acc")}, step)
+        if self.cfg.pictures != "none":
+            self._draw(trainer, pl_module, "test", step)
+        self.events.save()
+
+    def _draw(self, trainer: L.Trainer, pl_module: LitClassifier, split: str, step: int) -> None:
+        """Writes the pictures of the network as it is and of its latest evaluation."""
+        logits, targets = (_of_all_processes(part, trainer.world_size) for part in pl_module.evaluated)
+        if not trainer.is_global_zero:
+            return
+        from mnist_lightning.evaluation import figures  # matplotlib: not for a run without pictures
+
+        data: DigitsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        images = data.splits[split].images[: len(targets)].cpu()
+        before = data.splits["train"].images[:NUM_AUGMENTED].float()
+        after = data.augmentation(before[:, None])[:, 0]  # moves no number of training: every epoch is seeded anew
+        drawn = {
+            f"{split}/confusion_matrix": figures.confusion_matrix(logits, targets),
+            f"{split}/worst_mistakes": figures.worst_mistakes(images, logits, targets),
+            "train/augmentation": figures.augmentation(before.cpu(), after.cpu()),
+        }
+        net = copy.deepcopy(pl_module.net).cpu()
+        convolution = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+        if convolution is not None:
+            drawn["network/first_filters"] = figures.filters(convolution.weight.detach())
+        with contextlib.suppress(ValueError):  # no chain of layers: the text says so
+            drawn["network/receptive_fields"] = figures.receptive_fields(summarize(net))
+        for name, figure in drawn.items():
+            self.events.experiment.add_figure(name, figure, step)
+
+
+def _of_all_processes(part: Tensor, num_processes: int) -> Tensor:
+    """What the processes of a run evaluated, `(N, …)` each, in the order of the images, on the CPU."""
+    if num_processes == 1:
+        return part.cpu()
+    parts = gather_all_tensors(part)  # which may differ in length
+    whole = torch.empty(sum(map(len, parts)), *part.shape[1:], dtype=part.dtype)
+    for rank, share in enumerate(parts):
+        whole[rank::num_processes] = share.cpu()  # as IndexBatches deals them out
+    return whole
+
+
+def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
+    """Writes the end of a run, however it ended: verdict as text, hyperparameters, results, status.
+
+    Written once, at the end: TensorBoard keeps the first status that it reads of a run, so that a run that was killed has none.
+    The events are a file of their own, which replaces the one that the run left when it was interrupted.
+
+    TensorBoard's status knows success and failure; the hyperparameter "Status" has the verdict's.
+    """
+    for path in directory.glob(f"*tfevents*{RECORD}"):
+        path.unlink()
+    now = time.time()
+    start = SessionStartInfo(start_time_secs=now - verdict.seconds)
+    for name, value in _hyperparameters(cfg, verdict).items():
+        kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else "number_value"
+        setattr(start.hparams[name], kind, value)
+    status = api_pb2.STATUS_SUCCESS if verdict.passed else api_pb2.STATUS_FAILURE
+    results = {
+        "best_acc": verdict.best_accuracy,
+        "last_acc": verdict.last_accuracy,
+        "epochs_to_target": verdict.epochs_to_target,
+        "params": verdict.params,
+        "seconds": verdict.seconds,
+    }
+    with EventWriter(directory, suffix=RECORD) as writer:
+        writer.add_text("verdict", _as_code(verdict.text()), verdict.epochs)
+        for name, result in results.items():
+            if result is not None:
+                for step in sorted({min(1, verdict.epochs), verdict.epochs}):  # a line: a dot can hardly be seen
+                    writer.add_scalar(f"Verdict/{name}", result, step)
+        writer.file_writer.add_summary(_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=start))
+        end = SessionEndInfo(status=status, end_time_secs=now)
+        writer.file_writer.add_summary(_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end))
+
+
+def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
+    """What the HPARAMS tab lists of a configuration, and how the run ended; a group's target by the group's name."""
+    values = {key.removesuffix("._target_"): value for key, value in flatten(cfg).items() if not key.endswith("._partial_")}
+    plain = {
+        printable(key): value if isinstance(value, (bool, int, float)) else printable(shown(value))
+        for key, value in values.items()
+    }
+    return plain | {"Status": verdict.status}  # capitals sort first, and TensorBoard shows the first five columns
+
+
+def _hparams(tag: str, **content: SessionStartInfo | SessionEndInfo) -> Summary:
+    """A message of TensorBoard's hparams plugin; the functions that make them want TensorFlow."""
+    summary_metadata = metadata.create_summary_metadata(HParamsPluginData(**content))
+    return Summary(value=[Summary.Value(tag=tag, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)])
+
+
+def _as_code(text: str) -> str:
+    """Text as a code block of Markdown: indented, so that nothing in it is read as markup."""
+    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
+
+
+_graphs: dict[str, Any] = {}  # by configuration: torch keeps 5 MB of each that it traces, which adds up over a sweep's jobs
+
+
+def _add_graph(writer: SummaryWriter, net: nn.Module, configuration: str) -> None:
+    if configuration not in _graphs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's way to graphs calls torch.jit.trace, which torch calls deprecated
+            try:
+                _graphs[configuration] = graph(net.eval(), torch.zeros(1, 1, 28, 28))
+            except RuntimeError as error:  # a network of the user's own that cannot be traced trains all the same
+                log.info("no graph for TensorBoard: %s", one_line(error))
+                return
+    writer._get_file_writer().add_graph(_graphs[configuration])

@@ -1,0 +1,103 @@
+"""The verdict's interval, its text and its file."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lightning.evaluation.verdict import Verdict, wilson_interval
+
+
+def verdict(**fields: Any) -> Verdict:
+    defaults: dict[str, Any] = {
+        "status": "passed",
+        "passed": True,
+        "reasons": [],
+        "rule": "last",
+        "accuracy": 0.9943,
+        "best_accuracy": 0.9945,
+        "best_epoch": 12,
+        "last_accuracy": 0.9943,
+        "epoch_split": "test",
+        "interval_95": (0.9926, 0.9956),
+        "test_images": 10_000,
+        "selected_on_test": False,
+        "accuracy_judged": True,
+        "params": 7496,
+        "max_params": 8000,
+        "min_accuracy": 0.994,
+        "within_epochs": 15,
+        "on_miss": "fail",
+        "model": "net3",
+        "seed": 0,
+        "dataset": "MNIST",
+        "epochs": 15,
+        "seconds": 300.4,
+    }
+    return Verdict(**(defaults | fields))
+
+
+def test_wilson_interval_of_a_known_case() -> None:
+    """9,940 of 10,000: 99.23 to 99.53 %, as worked out by hand from Wilson's formula."""
+    low, high = wilson_interval(9940, 10_000)
+    assert (round(low, 4), round(high, 4)) == (0.9923, 0.9953)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 3), (9_999, 10_000)])
+def test_wilson_interval_solves_its_defining_equation(correct: int, total: int) -> None:
+    """Its ends are the rates p from which the observed one is z standard errors away: |o - p| = z √(p(1-p)/n)."""
+    observed = correct / total
+    for p in wilson_interval(correct, total):
+        assert abs(observed - p) == pytest.approx(1.959964 * math.sqrt(max(p * (1 - p), 0) / total), abs=1e-6)
+
+
+def test_text_says_all_that_a_reader_must_know() -> None:
+    text = verdict().text()
+    for part in (
+        "PASSED  net3 on MNIST, seed 0, 15 epochs, 300 s",
+        "99.43 % test accuracy by the rule 'last'",
+        "95 % interval 99.26 to 99.56 % on 10,000 images",
+        "target 99.40 % within 15 epochs",
+        "best test accuracy 99.45 % (epoch 12), last 99.43 % (epoch 15)",
+        "7,496, budget fewer than 8,000: 503 to spare",
+        "not used to select anything",
+    ):
+        assert part in text
+
+
+def test_text_of_an_optimistic_choice() -> None:
+    assert "used to select the epoch: the accuracy is optimistic" in verdict(rule="best", selected_on_test=True).text()
+
+
+def test_text_with_a_hold_out() -> None:
+    text = verdict(epoch_split="val", rule="selected").text()
+    assert "best hold-out accuracy 99.45 %" in text
+    assert "measured once, at the end; not used to select anything" in text
+
+
+def test_text_on_other_data_says_that_it_does_not_judge() -> None:
+    text = verdict(dataset="synthetic", accuracy_judged=False).text()
+    assert "not judged: the target of 99.40 % is for MNIST, not for synthetic data" in text
+
+
+def test_text_of_a_budget_miss_has_no_accuracy() -> None:
+    missed = {"status": "missed", "passed": False, "reasons": ["net1 has 10,970 trainable parameters"], "params": 10_970}
+    unmeasured = dict.fromkeys(("accuracy", "best_accuracy", "best_epoch", "last_accuracy", "interval_95"))
+    text = verdict(**missed, **unmeasured, epochs=0).text()
+    assert "MISSED" in text
+    assert "reason      net1 has 10,970 trainable parameters" in text
+    assert "10,970, budget fewer than 8,000: 2,971 too many" in text
+    assert "accuracy    not measured" in text
+    assert "test set" not in text
+
+
+def test_file_holds_every_field_and_no_leftover(tmp_path: Path) -> None:
+    path = tmp_path / "verdict.json"
+    written = verdict()
+    written.write(path)
+    read = json.loads(path.read_text("utf-8"))
+    assert read == json.loads(json.dumps(dataclasses.asdict(written)))
+    assert [p.name for p in tmp_path.iterdir()] == ["verdict.json"]

@@ -1,0 +1,69 @@
+"""A folded network gives the same logits, has no batch norm where one can be folded, and leaves the original alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mnist_lightning.inference.fold import fold
+from mnist_lightning.models import Net1, Net2, Net3, Shared, TwoPool
+
+
+def lived_in(net: nn.Module, negative: bool = False) -> nn.Module:
+    """In double precision, with statistics and weights that no batch norm has at its start."""
+    generator = torch.Generator().manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values, low in (
+                (module.weight, 0.5),
+                (module.bias, -0.5),
+                (module.running_mean, -0.5),
+                (module.running_var, 0.5),
+            ):
+                assert values is not None
+                values.data = low + torch.rand(values.shape, generator=generator)
+            if negative:
+                module.weight.data[::2] *= -1
+    return net.double().eval()
+
+
+def count_norms(net: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+
+
+@pytest.mark.parametrize("network", [Net1, Net2, Net3, TwoPool, Shared])
+@pytest.mark.parametrize("negative", [False, True])
+def test_logits_stay(network: type[nn.Module], negative: bool) -> None:
+    torch.manual_seed(0)
+    net = lived_in(network(), negative)
+    before, images = copy.deepcopy(net.state_dict()), torch.randn(5, 1, 28, 28, dtype=torch.float64)
+    folded = fold(net).eval()
+    torch.testing.assert_close(folded(images), net(images), rtol=1e-9, atol=1e-9)
+    # Only Net3 has a batch norm in front of a max pooling, with which a negative factor does not commute.
+    assert count_norms(folded) == (1 if negative and network is Net3 else 0)
+    assert all(torch.equal(values, before[name]) for name, values in net.state_dict().items())
+
+
+def test_a_shared_convolution_becomes_one_per_application() -> None:
+    folded = fold(lived_in(Shared()))
+    convolutions = [module for module in folded.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 11
+    assert len({convolution.weight.data_ptr() for convolution in convolutions}) == 11
+
+
+def test_padding_keeps_a_batch_norm_in_front_of_its_convolution() -> None:
+    """The padding is zero behind the batch norm; folded, it would be shifted too."""
+    net = lived_in(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3, padding=1)))
+    folded, images = fold(net), torch.randn(2, 1, 5, 5, dtype=torch.float64)
+    assert count_norms(folded) == 1
+    torch.testing.assert_close(folded(images), net(images).flatten(1))
+
+
+class Branching(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10] + images.flatten(1)[:, 10:20]
+
+
+def test_a_network_that_is_no_chain_stays_as_it_is() -> None:
+    assert isinstance(fold(Branching()), Branching)

@@ -1,0 +1,110 @@
+"""The fast dropout against what dropout is: independent draws, scaled, with the matching gradient."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_lightning.models import Net3
+from mnist_lightning.models.layers.dropout import Dropout, dropped_positions
+
+
+def masks(p: float, num: int, rounds: int) -> torch.Tensor:
+    """`(rounds, num)`, True where an element was dropped."""
+    torch.manual_seed(0)
+    dropped = torch.zeros(rounds, num, dtype=torch.bool)
+    for mask in dropped:
+        mask[dropped_positions(num, p)] = True
+    return dropped
+
+
+@pytest.mark.parametrize("p", [0.025, 0.3, 0.9])
+def test_every_element_is_dropped_with_probability_p(p: float) -> None:
+    dropped = masks(p, num=50, rounds=20_000)
+    error = math.sqrt(p * (1 - p) / 20_000)
+    assert ((dropped.float().mean(0) - p).abs() < 5 * error).all()  # 50 elements, 5 standard errors
+
+
+@pytest.mark.parametrize("p", [0.025, 0.3])
+def test_elements_are_dropped_independently(p: float) -> None:
+    """Pairs at any distance are dropped together p² of the time, and the number dropped is binomial."""
+    num, rounds = 60, 30_000
+    dropped = masks(p, num, rounds).float()
+    together = dropped.T @ dropped / rounds
+    error = math.sqrt(p * p * (1 - p * p) / rounds)
+    off_diagonal = ~torch.eye(num, dtype=torch.bool)
+    assert ((together[off_diagonal] - p * p).abs() < 6 * error).all()  # 1,770 pairs, 6 standard errors
+    counts = dropped.sum(1)
+    assert counts.var().item() == pytest.approx(num * p * (1 - p), rel=0.05)
+
+
+def test_gaps_are_geometric_far_into_the_tail() -> None:
+    p = 0.025
+    torch.manual_seed(0)
+    gaps = dropped_positions(40_000_000, p).diff().double()
+    n = len(gaps)
+    for k in (1, 10, 100, 300, 400):
+        expected = (1 - p) ** k
+        share = (gaps > k).double().mean().item()
+        assert abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / n), k
+
+
+def test_positions_are_ascending_unique_and_inside() -> None:
+    for num in (1, 2, 1000):
+        for _ in range(50):
+            positions = dropped_positions(num, 0.5)
+            assert (positions.diff() > 0).all()
+            assert len(positions) == 0 or (positions[0] >= 0 and positions[-1] < num)
+
+
+def test_more_gaps_are_drawn_when_the_first_do_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_lightning.models.layers.dropout.math.sqrt", lambda x: -x / 5.5)  # about 11 gaps at a time
+    torch.manual_seed(0)
+    positions = dropped_positions(100_000, 0.025)
+    assert (positions.diff() > 0).all()
+    assert len(positions) == pytest.approx(2500, rel=0.1)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_values_are_scaled_and_the_gradient_has_the_same_mask(memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    values = torch.rand(8, 6, 10, 10) + 1
+    values = values.contiguous(memory_format=memory_format).requires_grad_()
+    out = Dropout(0.25)(values)
+    kept = out != 0
+    assert 0.7 < kept.float().mean() < 0.8
+    torch.testing.assert_close(out[kept], (values / 0.75)[kept])
+    upstream = torch.rand(8, 6, 10, 10)  # contiguous: the gradient may come in another memory format
+    out.backward(upstream)
+    assert values.grad is not None
+    torch.testing.assert_close(values.grad, upstream * kept / 0.75)
+
+
+def test_dimensions_other_than_four_work() -> None:
+    values = torch.ones(100, 30, requires_grad=True)
+    out = Dropout(0.5)(values.T)
+    out.sum().backward()
+    assert values.grad is not None
+    assert torch.equal(values.grad, out.detach().T)
+
+
+def test_it_is_nn_dropout_in_evaluation_and_at_the_ends() -> None:
+    values = torch.rand(4, 4)
+    assert torch.equal(Dropout(0.5).eval()(values), values)
+    assert torch.equal(Dropout(0.0)(values), values)
+    assert not Dropout(1.0)(values).any()
+
+
+def test_the_seed_repeats_the_mask() -> None:
+    def draw() -> torch.Tensor:
+        torch.manual_seed(3)
+        return Dropout(0.1)(torch.ones(1000))
+
+    assert torch.equal(draw(), draw())
+
+
+def test_networks_use_it() -> None:
+    dropouts = [m for m in Net3().modules() if isinstance(m, nn.Dropout)]
+    assert len(dropouts) == 6
+    assert all(isinstance(m, Dropout) for m in dropouts)

@@ -1,0 +1,104 @@
+"""The layer table: receptive fields against gradients, multiply-adds against torch's own counter, and the command."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mnist_lightning.models import Net1, Net2, Net3
+from mnist_lightning.models.summary import summarize, table
+from tests.conftest import finish, spawn
+
+
+def extent_of_gradient(net: nn.Module, side: int) -> int:
+    """Width of the input region that the middle output depends on: what a receptive field is, by definition."""
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+    images = torch.ones(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    output = net.double()(images)
+    middle = output.shape[-1] // 2
+    output[0, :, middle, middle].sum().backward()
+    assert images.grad is not None
+    touched = images.grad[0, 0].abs().sum(dim=0).nonzero()
+    return int(touched.max() - touched.min() + 1)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 2, 3), nn.AvgPool2d(2), nn.Conv2d(2, 2, 3)],
+        [nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 5, stride=2), nn.Conv2d(1, 1, 3, dilation=3)],
+        [nn.Conv2d(1, 1, 5, stride=3, padding=2), nn.AvgPool2d(3, stride=2, padding=1), nn.Conv2d(1, 1, 1)],
+    ],
+)
+def test_receptive_field_is_the_extent_of_the_gradient(layers: list[nn.Module]) -> None:
+    net = nn.Sequential(*layers)
+    assert summarize(net, (1, 61, 61))[-1].receptive_field == extent_of_gradient(net, 61)
+
+
+def test_adaptive_pooling_counts_as_the_window_it_stands_for() -> None:
+    adaptive = summarize(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1)))
+    plain = summarize(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AvgPool2d(26)))
+    assert (adaptive[-1].receptive_field, adaptive[-1].jump) == (plain[-1].receptive_field, plain[-1].jump) == (28, 26)
+
+
+@pytest.mark.parametrize("net", [Net1(), Net2(), Net3()])
+def test_multiply_adds_are_half_of_torchs_flops(net: nn.Module) -> None:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.zeros(1, 1, 28, 28))
+    assert 2 * sum(layer.multiply_adds for layer in summarize(net)) == counter.get_total_flops()
+
+
+def test_a_branching_network_is_refused() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.b(self.a(images) + images)
+
+    with pytest.raises(ValueError, match="Conv2d does not take the output of Conv2d-1"):
+        summarize(Residual())
+
+
+def test_summarizing_leaves_the_network_as_it_was() -> None:
+    net = Net3().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    summarize(net)
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_table_has_a_row_per_layer_and_the_totals() -> None:
+    lines = table(summarize(Net3())).splitlines()
+    assert len(lines) == 1 + 1 + 30 + 1 + 1
+    assert lines[-1].split() == ["total", "7,496", "1,031,808"]
+
+
+def test_command_prints_the_table_without_data(tmp_path) -> None:
+    done = finish(spawn("model=net1", cwd=tmp_path, module="mnist_lightning.models.summary"))
+    assert done.status == 0
+    assert "Conv2d-23" in done.out
+    assert "budget: fewer than 8,000 parameters; 2,971 too many" in done.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_refuses_a_bad_key_in_one_line(tmp_path) -> None:
+    done = finish(spawn("model.dropuot=0", cwd=tmp_path, module="mnist_lightning.models.summary"))
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        "error: model.dropuot=0: there is no key model.dropuot; model has channels, dropout (did you mean model.dropout?)\n"
+    )
+
+
+def test_a_layer_used_again_costs_its_parameters_once() -> None:
+    conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    layers = summarize(nn.Sequential(conv, nn.ReLU(), conv))
+    assert [(layer.kind, layer.params, layer.receptive_field) for layer in layers] == [
+        ("Conv2d", 9, 3),
+        ("ReLU", 0, 3),
+        ("Conv2d", 0, 5),
+    ]
+    assert layers[2].multiply_adds == layers[0].multiply_adds > 0

@@ -1,0 +1,217 @@
+"""A whole run on drawn digits: what it leaves, that it repeats bit for bit, and how it refuses and fails."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+from mnist_lightning.config.build import build
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.data.datamodule import normalize
+from mnist_lightning.evaluation.gate import ParameterBudgetError
+from mnist_lightning.training.fit import run
+from tests.conftest import TINY, read_verdict
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of three epochs."""
+    run_dir = tmp_path_factory.mktemp("run")
+    run(compose_config(*TINY, "trainer.max_epochs=3"), run_dir)
+    return run_dir
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    names = {re.sub(r"^events\.out\.tfevents\..*", "events", path.name) for path in finished.iterdir()}
+    assert names == {"config.yaml", "environment.json", "metrics.csv", "verdict.json", "events", "best.ckpt", "last.ckpt"}
+
+
+def test_the_resolved_config_composes_the_same_run(finished: Path) -> None:
+    cfg = OmegaConf.load(finished / "config.yaml")
+    assert cfg == OmegaConf.create(OmegaConf.to_container(compose_config(*TINY, "trainer.max_epochs=3"), resolve=True))
+
+
+def test_metrics_have_a_row_per_epoch(finished: Path) -> None:
+    table = rows(finished)
+    columns = ["epoch", "step", "train/loss", "train/acc", "test/loss", "test/acc", "lr", "seconds"]
+    assert list(table[0]) == columns
+    assert [(row["epoch"], row["step"]) for row in table] == [("1", "5"), ("2", "10"), ("3", "15")]
+    assert float(table[-1]["lr"]) == 0.0
+    assert all(0 <= float(row["test/acc"]) <= 1 and float(row["seconds"]) > 0 for row in table)
+
+
+def test_the_verdict_has_every_field(finished: Path) -> None:
+    verdict = read_verdict(finished)
+    promised = "passed rule accuracy best_accuracy best_epoch last_accuracy params max_params min_accuracy model seed dataset"
+    assert set(promised.split()) | {"epochs", "seconds", "versions"} <= set(verdict)
+    assert (verdict["passed"], verdict["status"], verdict["exit_status"]) == (True, "passed", 0)
+    assert (verdict["model"], verdict["params"], verdict["dataset"], verdict["epochs"]) == ("net3", 7496, "synthetic", 3)
+    table = rows(finished)
+    assert verdict["last_accuracy"] == pytest.approx(float(table[-1]["test/acc"]), abs=1e-6)
+    assert verdict["best_accuracy"] == pytest.approx(max(float(row["test/acc"]) for row in table), abs=1e-6)
+    assert {"python", "torch", "lightning"} <= set(verdict["versions"])
+
+
+def test_events_hold_the_curves(finished: Path) -> None:
+    events = EventAccumulator(str(finished)).Reload()
+    tags = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "seconds"}
+    assert tags <= set(events.Tags()["scalars"])
+    table = rows(finished)
+    logged = [(event.step, round(event.value, 5)) for event in events.Scalars("test/loss")]
+    assert logged == [(int(row["epoch"]), round(float(row["test/loss"]), 5)) for row in table]
+
+
+def test_checkpoints_load_as_plain_weights(finished: Path) -> None:
+    """last.ckpt, read with weights_only, classifies the test images as well as the verdict says."""
+    cfg = compose_config(*TINY)
+    net = build(cfg, "model")
+    net.load_state_dict({name.removeprefix("net."): value for name, value in weights(finished / "last.ckpt").items()})
+    data = build(cfg, "data", seed=0, augmentation=torch.nn.Identity())
+    data.setup("test")
+    images, labels = data.splits["test"].images, data.splits["test"].labels
+    with torch.no_grad():
+        preds = net.eval()(normalize(images[:, None].float())).argmax(1)
+    assert (preds == labels).float().mean().item() == pytest.approx(read_verdict(finished)["last_accuracy"])
+
+
+def test_best_is_the_best_epochs_and_last_the_last(finished: Path) -> None:
+    best, last = (torch.load(finished / f"{name}.ckpt", weights_only=True)["epoch"] + 1 for name in ("best", "last"))
+    assert (best, last) == (read_verdict(finished)["best_epoch"], 3)
+
+
+def test_the_same_seed_gives_bit_equal_weights_and_another_does_not(tmp_path: Path) -> None:
+    options = (*TINY, "augmentation=published")  # augmentation, dropout and batch order all draw numbers
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(3)  # what ran before in the process must not matter
+        run(compose_config(*options, f"seed={seed}"), tmp_path / name)
+    a, b, c = (weights(tmp_path / name / "last.ckpt") for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_golden_losses(tmp_path: Path) -> None:
+    """The first losses of a fixed run: a change that is meant to change nothing must leave them."""
+    # Without random draws after the weights, which versions of torch make differently.
+    options = ("trainer.max_epochs=3", "seed=0", "model.dropout=0", "augmentation=none")
+    run(compose_config(*TINY, *options), tmp_path / "run")
+    losses = [round(float(row["train/loss"]), 3) for row in rows(tmp_path / "run")]
+    assert losses == pytest.approx(GOLDEN, abs=0.04)  # rounding in batch norms moves these by 0.03
+
+
+GOLDEN = [2.053, 1.531, 1.322]
+
+
+def test_a_hold_out_selects_and_the_test_set_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnist_lightning.training.lit_module import LitClassifier
+
+    tested = []
+    original = LitClassifier.test_step
+    monkeypatch.setattr(LitClassifier, "test_step", lambda self, b, i: tested.append(len(b[1])) or original(self, b, i))
+    verdict = run(compose_config(*TINY, "trainer.max_epochs=2", "data.val_images=50"), tmp_path / "run")
+    assert sum(tested) == 100
+    assert (verdict.rule, verdict.epoch_split, verdict.selected_on_test) == ("selected", "val", False)
+    assert verdict.test_images == 100
+    assert list(rows(tmp_path / "run")[0])[4:6] == ["val/loss", "val/acc"]
+
+
+@pytest.mark.parametrize(("rule", "checkpoint"), [("selected", "best.ckpt"), ("last", "last.ckpt")])
+def test_the_rule_chooses_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, checkpoint: str) -> None:
+    import lightning as L
+
+    chosen: list[str] = []
+    original = L.Trainer.test
+
+    def spy(self: L.Trainer, *args: Any, **kwargs: Any) -> Any:
+        chosen.append(Path(kwargs["ckpt_path"]).name)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(L.Trainer, "test", spy)
+    run(compose_config(*TINY, "data.val_images=50", f"gate.rule={rule}"), tmp_path / "run")
+    assert chosen == [checkpoint]
+
+
+def test_over_the_budget_no_step_is_taken_and_a_verdict_left(tmp_path: Path) -> None:
+    with pytest.raises(ParameterBudgetError, match="net1 has 10,970 trainable parameters"):
+        run(compose_config(*TINY, "model=net1"), tmp_path)
+    assert rows(tmp_path) == [] if (tmp_path / "metrics.csv").exists() else True
+    assert not list(tmp_path.glob("*.ckpt"))
+    verdict = read_verdict(tmp_path)
+    assert (verdict["status"], verdict["passed"], verdict["exit_status"], verdict["epochs"]) == ("missed", False, 3, 0)
+    assert verdict["params"] == 10_970
+
+
+def test_a_directory_that_holds_a_run_is_refused_and_left(finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.iterdir()}
+    with pytest.raises(ConfigError, match="the directory holds a run already"):
+        run(compose_config(*TINY), finished)
+    assert {path: path.read_bytes() for path in finished.iterdir()} == before
+
+
+def test_a_crash_leaves_a_verdict_that_does_not_pass(tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError, match="the training loss is nan at epoch 1, step"):
+        run(compose_config(*TINY, "optimizer.lr=1e30"), tmp_path)
+    verdict = read_verdict(tmp_path)
+    assert (verdict["status"], verdict["passed"], verdict["exit_status"]) == ("error", False, 1)
+    assert verdict["reasons"][0].startswith("NonFiniteLossError: ")
+
+
+@pytest.mark.parametrize("augmentation", ["none", "rotation", "affine", "published"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_augmentation_and_optimizer_trains(tmp_path: Path, augmentation: str, optimizer: str) -> None:
+    overrides = (f"augmentation={augmentation}", f"optimizer={optimizer}", "optimizer.lr=0.01", "data.train_images=128")
+    assert run(compose_config(*TINY, *overrides), tmp_path / "run").passed
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "linear", "cosine", "onecycle"])
+@pytest.mark.parametrize("model", ["net2", "net3"])
+def test_every_schedule_and_network_trains(tmp_path: Path, scheduler: str, model: str) -> None:
+    overrides = (f"scheduler={scheduler}", f"model={model}", "data.train_images=128")
+    assert run(compose_config(*TINY, *overrides), tmp_path / "run").passed
+
+
+@pytest.mark.slow
+def test_it_learns_the_drawn_digits(tmp_path: Path) -> None:
+    overrides = ("data=synthetic", "data.train_images=3000", "data.test_images=500", "trainer.max_epochs=2")
+    verdict = run(compose_config(*overrides, "trainer.accelerator=cpu"), tmp_path)
+    assert verdict.last_accuracy is not None
+    assert verdict.last_accuracy > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.mnist
+@pytest.mark.parametrize(("experiment", "least"), [("exp1", 0.9), ("exp2", 0.3), ("exp3", 0.7)])
+def test_each_published_experiment_learns_real_mnist(
+    tmp_path: Path, real_mnist: list[str], experiment: str, least: float
+) -> None:
+    """A fifth of an epoch of each published recipe on the real images, measured on all 10,000 test images."""
+    cfg = compose_config(
+        f"experiment={experiment}",
+        *real_mnist,
+        "trainer.max_epochs=1",
+        "gate.on_miss=warn",
+        "trainer.accelerator=cpu",
+        "+trainer.limit_train_batches=94",
+    )
+    verdict = run(cfg, tmp_path / "run")
+    assert (verdict.dataset, verdict.test_images, verdict.accuracy_judged) == ("MNIST", 10_000, True)
+    assert verdict.accuracy is not None
+    assert verdict.accuracy > least
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    assert list(multiplexer.Runs()) == ["run"]

@@ -1,0 +1,228 @@
+"""A run or a sweep goes on where it stopped, whatever stopped it, and ends as if nothing had."""
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mnist_lightning.config.check import check
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.training import fit
+from mnist_lightning.training.fit import run
+from mnist_lightning.training.resume import take_up
+from tests.conftest import TINY, finish, read_verdict, spawn, wait_for
+
+FOUR = (*TINY, "trainer.max_epochs=4", "trainer.accelerator=cpu", "model.dropout=0.1", "gate.on_miss=warn")
+
+
+class Killed(BaseException):
+    """Stands for what gives a run no time to clean up."""
+
+
+def run_until(monkeypatch: pytest.MonkeyPatch, directory: Path, epochs: int, *overrides: str) -> None:
+    """A run that dies in the middle of the epoch after `epochs` whole ones, and leaves no verdict."""
+    steps = 0
+    original = fit.LitClassifier.training_step
+
+    def dying_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        nonlocal steps
+        steps += self.current_epoch == epochs
+        if steps == 2:
+            raise Killed
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.LitClassifier, "training_step", dying_step)
+        patch.setattr(fit.Verdict, "write", lambda *args: None)
+        with pytest.raises(Killed):
+            run(compose_config(*FOUR, *overrides), directory)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(directory / "last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("optimizer=muon", "augmentation.anneal_from=0"),
+        (),
+        ("optimizer=adamw", "augmentation=published", "data.val_images=50"),
+    ],
+    ids=["muon", "default", "other"],
+)
+def test_two_and_two_epochs_are_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
+    """Bit-equal weights, the same rows, the same verdict: order, augmentation, dropout, schedule and gate all go on."""
+    straight = run(compose_config(*FOUR, *options), tmp_path / "straight")
+    run_until(monkeypatch, tmp_path / "resumed", 2, *options)
+    assert len(rows(tmp_path / "resumed")) == 2
+    resumed = run(compose_config(*FOUR, *options, "resume=true"), tmp_path / "resumed")
+    for name, values in weights(tmp_path / "straight").items():
+        assert torch.equal(weights(tmp_path / "resumed")[name], values), name
+    assert rows(tmp_path / "resumed") == rows(tmp_path / "straight")
+    different = {"seconds"}
+    assert {k: v for k, v in vars(resumed).items() if k not in different} == {
+        k: v for k, v in vars(straight).items() if k not in different
+    }
+    assert not list(tmp_path.rglob("set-aside-*"))
+
+
+def test_a_row_without_its_checkpoint_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the row of an epoch and its checkpoint."""
+    run_until(monkeypatch, tmp_path, 2)
+    with (tmp_path / "metrics.csv").open("a", encoding="utf-8") as file:
+        file.write("3,30,9,9,9,9,9,9\n")
+    run(compose_config(*FOUR, "resume=true"), tmp_path)
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
+    assert rows(tmp_path)[2]["train/loss"] != "9"
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_verdict_gets_one(tmp_path: Path) -> None:
+    first = run(compose_config(*FOUR), tmp_path)
+    (tmp_path / "verdict.json").unlink()
+    again = run(compose_config(*FOUR, "resume=true"), tmp_path)
+    assert (again.accuracy, again.epochs, again.best_accuracy) == (first.accuracy, 4, first.best_accuracy)
+    assert len(rows(tmp_path)) == 4
+
+
+def test_a_missing_directory_is_started(tmp_path: Path) -> None:
+    assert run(compose_config(*FOUR, "resume=true"), tmp_path / "new").epochs == 4
+
+
+def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(compose_config(*FOUR), tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert run(compose_config(*FOUR, "resume=true"), tmp_path).accuracy == first.accuracy
+    assert capsys.readouterr().out == f"KEPT  {tmp_path}: finished already, by the same configuration and code\n"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
+
+
+def test_a_missed_run_is_kept_with_its_status(tmp_path: Path) -> None:
+    strict = (*(option for option in FOUR if not option.startswith("gate.on_miss")), "gate.max_params=100")
+    with pytest.raises(fit.GateError):
+        run(compose_config(*strict), tmp_path)
+    assert run(compose_config(*strict, "resume=true"), tmp_path).exit_status == 3
+
+
+@pytest.mark.parametrize("damage", ["config", "code", "half a verdict", "half a checkpoint", "half a configuration"])
+def test_anything_else_is_set_aside_and_started_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    run_until(monkeypatch, tmp_path, 2)
+    if damage == "config":
+        config = OmegaConf.load(tmp_path / "config.yaml")
+        config.optimizer.lr = 0.5
+        OmegaConf.save(config, tmp_path / "config.yaml")
+    elif damage == "code":
+        monkeypatch.setattr("mnist_lightning.training.resume.code_hash", lambda: "another")
+    elif damage == "half a verdict":
+        (tmp_path / "verdict.json").write_text('{"status": "pas', "utf-8")
+    else:
+        path = tmp_path / {"half a checkpoint": "last.ckpt", "half a configuration": "config.yaml"}[damage]
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    # Events under a name that TensorBoard does not know, or it would show a run of the past.
+    before = {p.name.replace("tfevents", "set-aside"): p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert run(compose_config(*FOUR, "resume=true"), tmp_path).epochs == 4
+    assert len(rows(tmp_path)) == 4
+    assert {path.name: path.read_bytes() for path in (tmp_path / "set-aside-1").iterdir()} == before
+
+
+def test_a_run_that_ended_by_an_error_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose disk was full, or of whose processes another was killed."""
+    original = fit.LitClassifier.training_step
+
+    def failing_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 2:
+            raise OSError("no space left on device")
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.LitClassifier, "training_step", failing_step)
+        with pytest.raises(OSError, match="no space left"):
+            run(compose_config(*FOUR), tmp_path)
+    assert read_verdict(tmp_path)["status"] == "error"
+    read: list[int] = []
+    monkeypatch.setattr(fit.LitClassifier, "on_train_epoch_start", lambda self: read.append(self.current_epoch))
+    assert run(compose_config(*FOUR, "resume=true"), tmp_path).epochs == 4
+    assert read == [2, 3]
+
+
+def test_a_second_set_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / "config.yaml").write_text("broken: [", "utf-8")
+        assert take_up(tmp_path, compose_config(*FOUR)).checkpoint is None
+        assert (tmp_path / f"set-aside-{number}" / "config.yaml").exists()
+
+
+# --- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_ckpt_path_last_is_resume_in_lightnings_word() -> None:
+    assert (compose_config().resume, compose_config("ckpt_path=last").resume) == (False, True)
+    with pytest.raises(ConfigError, match=r"resume=false: contradicts ckpt_path=last, .*; leave one of them out"):
+        check(compose_config("ckpt_path=last", "resume=false"))
+
+
+def test_the_same_command_finds_its_run(tmp_path: Path) -> None:
+    process = spawn(*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60", cwd=tmp_path)
+    wait_for(process, tmp_path, "last.ckpt")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()  # also closes its pipes
+    done = finish(spawn(*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60", "resume=true", cwd=tmp_path))
+    assert done.status == 0, done.err
+    [directory] = {path.parent for path in tmp_path.rglob("config.yaml")}
+    assert read_verdict(directory)["epochs"] == 60
+    assert "epoch  1/60" not in done.out
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Six jobs; the process is killed, and resumed, until it gets through."""
+    command = (*FOUR, "--multirun", "optimizer.lr=0.01,0.05,0.1", "seed=0,1")
+    unbroken = finish(spawn(*command, "hydra.sweep.dir=unbroken", cwd=tmp_path))
+    assert unbroken.status == 0
+    moments = random.Random(0)
+    kills = int(os.environ.get("KILLS", "5"))
+    finished_at: dict[Path, int] = {}
+    for _ in range(kills):
+        process = spawn(*command, "hydra.sweep.dir=broken", "resume=true", cwd=tmp_path)
+        time.sleep(moments.uniform(2.0, 9.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()  # also closes its pipes
+        for path in (tmp_path / "broken").rglob("verdict.json"):
+            stamp = path.stat().st_mtime_ns
+            assert finished_at.setdefault(path, stamp) == stamp, f"{path} was run again after it had finished"
+    done = finish(spawn(*command, "hydra.sweep.dir=broken", "resume=true", cwd=tmp_path))
+    assert done.status == 0
+    assert "6 of 6 jobs finished" in done.out
+
+    def table(sweep: str) -> list[dict[str, str]]:
+        with (tmp_path / sweep / "leaderboard.csv").open(encoding="utf-8") as file:
+            return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+    assert table("broken") == table("unbroken")
+
+
+def test_the_same_sweep_command_finds_its_directory(tmp_path: Path) -> None:
+    command = (*TINY, "gate.on_miss=warn", "--multirun", "seed=0,1")
+    assert finish(spawn(*command, cwd=tmp_path)).status == 0
+    [verdict] = tmp_path.rglob("seed=1/verdict.json")
+    verdict.unlink()
+    done = finish(spawn(*command, "resume=true", cwd=tmp_path))
+    assert (done.status, done.out.count("KEPT")) == (0, 1)
+    assert len(list((tmp_path / "outputs" / "sweeps").iterdir())) == 1
+    assert json.loads(verdict.read_text("utf-8"))["status"] == "passed"

@@ -7,12 +7,20 @@ lightning.
 import io
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 
 def printable(text: object) -> str:
     """Text whose control characters (terminal escapes, changes of the reading direction) are shown and not obeyed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def path_as_typed(path: Path) -> str:
+    """A path as it can be pasted into a command or an override: short where it lies below the working directory."""
+    path = path.absolute()
+    here = Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 
 def show(text: str) -> None:
@@ -31,7 +39,7 @@ class Formatter(logging.Formatter):
     """Of log files and of what a launcher's terminal shows: printable lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
+        return "\n".join(map(printable, super().format(record).expandtabs(2).split("\n")))
 
 
 class _Pipe(io.FileIO):

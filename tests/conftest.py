@@ -21,12 +21,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from mnist_lightning.__main__ import main
-from mnist_lightning.config.compose import compose_config, register_resolvers
+from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import mnist_files, synthetic
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.training.fit import run
 
-register_resolvers()
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes they start

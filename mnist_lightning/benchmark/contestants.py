@@ -27,7 +27,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
 from mnist_lightning.config.build import build
-from mnist_lightning.config.compose import compose_config, register_resolvers
+from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
@@ -309,7 +309,6 @@ class InProcess:
 
 def _serve(pipe: Connection, name: str, overrides: list[str]) -> None:
     """Runs a round for every number of steps received, until the pipe closes."""
-    register_resolvers()
     quieten()
     cfg = compose_config(*overrides)
     data = read_data(cfg)

@@ -1,5 +1,6 @@
-"""Trains: a run, or a sweep of several. Composes the configuration, runs it, and returns the exit status it deserves."""
+"""Trains: a run, or a sweep of several. Composes the configuration, runs it, and ends with the status it deserves."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -7,13 +8,32 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from mnist_lightning.config.compose import CONF_DIR
 from mnist_lightning.config.errors import ConfigError, one_line
-from mnist_lightning.terminal import complain
+from mnist_lightning.status import OK
+from mnist_lightning.study.sweep import Refused, Study
+from mnist_lightning.terminal import complain, path_as_typed
 
 log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
+    except Refused as refusal:
+        raise refusal.error from None
+    except ConfigError:
+        raise
+    except ValueError as error:  # a group that is set to a number or to null
+        raise HydraException(str(error)) from error
+    finally:
+        if Study.lock:
+            Study.lock.release()
+    return OK
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
@@ -24,28 +44,23 @@ def job(cfg: DictConfig) -> int:
         # Jobs side by side: a thread for each processor that a job has asked for; read when torch is imported, below.
         os.environ["OMP_NUM_THREADS"] = str(launcher.get("cpus_per_task") or 1)
     # torch and lightning take seconds to import: --help and a bad value must not wait for them.
-    from mnist_lightning.evaluation.gate import GateError
     from mnist_lightning.training.fit import exit_status, run
 
     output_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         return run(cfg, output_dir).exit_status
-    except GateError as error:
-        return exit_status(error)  # the verdict has said why
-    except ConfigError as error:
-        complain(str(error))
-        return exit_status(error)
     except Exception as error:
-        where = f"traceback in {output_dir}/run.log"
-        try:
-            log.info("the run ended with an error", exc_info=error)  # the file alone: the terminal gets one line
-        except OSError:
-            where = "run.log takes no traceback either"
-        complain(f"{type(error).__name__}: {one_line(error)} ({where})")
+        _tell(error, output_dir)
         return exit_status(error)
 
 
-def main(arguments: list[str]) -> int:
-    sys.argv = [sys.argv[0], *arguments]
-    job()
-    return 0
+def _tell(error: Exception, output_dir: Path) -> None:
+    """Says what ended a run: the terminal gets a line, run.log the traceback."""
+    from mnist_lightning.evaluation.gate import GateError
+
+    if isinstance(error, ConfigError):
+        complain(str(error))
+    elif not isinstance(error, GateError):  # of which the verdict has told
+        with contextlib.suppress(OSError):  # a full disk
+            log.info("the run ended with an error", exc_info=error)
+        complain(f"{type(error).__name__}: {one_line(error)} (traceback in {path_as_typed(output_dir / 'run.log')})")

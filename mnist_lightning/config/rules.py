@@ -1,170 +1,219 @@
-"""The rules of every configuration value that the project itself reads: type, bounds, and an example to try instead.
+"""The rules of every configuration value that the project itself reads: type, bounds, and what goes together.
 
-Each description finishes the sentence "KEY must be …". The rules are pydantic's; `config.check` applies them.
+The rules are pydantic's, and so are the sentences; a rule about several keys is a validator of the group that they share. The
+rules of a group bind what comes with this project: a class of the user's own takes what it takes.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from typing_extensions import Self
+
+from mnist_lightning.config.errors import typed
 
 # Held out class-balanced, so bounded by the rarest class: 5,421 of the 60,000 training images show a 5.
 MAX_VAL_IMAGES = 50_000
+# Products of these are taken in single precision, which ends at 3e38.
+LARGEST = 1e30
+
+ImportPath = Annotated[str, Field(alias="_target_", pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)+$")]
+Whole = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
 
 
-def _rule(text: str, example: Any, **bounds: Any) -> Any:
-    return Field(description=text, examples=[example], **bounds)
-
-
-def _number(text: str, example: float, **bounds: Any) -> Any:
-    return _rule(text, example, allow_inf_nan=False, **bounds)
-
-
-def _class(example: str) -> Any:
-    return Field(
-        alias="_target_", pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)+$", description="a class's import path", examples=[example]
-    )
-
-
-Degrees = Annotated[float, _number("a number of degrees from 0 to 180", 10, ge=0, le=180)]
-Fill = Annotated[float, _number("a grey value from 0 to 255", 0, ge=0, le=255)]
-Interpolation = Annotated[Literal["bilinear", "nearest"], _rule("bilinear or nearest", "bilinear")]
-Factor = Annotated[float, _number("a number from 0 to 1", 0.4, ge=0, le=1)]
-Warmup = Annotated[float, _number("a fraction of the run, at least 0 and below 1", 0.05, ge=0, lt=1)]
-
-
-class _Open(BaseModel):
-    """A group whose targets may take further arguments, as a network of the user's own does."""
+class _Group(BaseModel):
+    """A group whose class may take further arguments."""
 
     # strict: "1" is no number and true is no integer, so that a value means what it looks like.
-    model_config = ConfigDict(extra="allow", strict=True)
-    partial: Annotated[Literal[False], Field(alias="_partial_", description="false", examples=[False])] = False
-
-
-class _Partial(_Open):
-    """A group whose target gets the rest of its arguments from the run: parameters, an optimizer."""
-
-    partial: Annotated[Literal[True], Field(alias="_partial_", description="true", examples=[True])]  # type: ignore[assignment]
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    target: ImportPath
 
 
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _Model(_Open):
-    target: Annotated[str, _class("mnist_lightning.models.Net3")]
-    dropout: Annotated[float, _number("a probability, at least 0 and below 1", 0.025, ge=0, lt=1)] = 0
-    channels: Annotated[
-        list[Annotated[int, _rule("an integer of at least 1", 8, ge=1)]],
-        _rule("a list of channel widths", [8, 16, 8, 12, 16, 20, 16], min_length=1),
-    ] = [1]
-    width: Annotated[int, _rule("an integer of at least 1", 24, ge=1)] = 1
-    activation: Annotated[Literal["relu", "silu"], _rule("relu or silu", "silu")] = "relu"
+class _Model(_Group):
+    dropout: Probability = 0
+    channels: Annotated[list[Whole], Field(min_length=1)] = [1]
+    width: Whole = 1
+    activation: Literal["relu", "silu"] = "relu"
 
 
-class _Optimizer(_Partial):
-    target: Annotated[str, _class("torch.optim.SGD")]
-    # Products of these are taken in single precision, which ends at 3e38.
-    lr: Annotated[float, _number("a number above 0, at most 1e30", 0.015, gt=0, le=1e30)]
-    momentum: Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)] = 0
-    nesterov: Annotated[bool, _rule("true or false", True)] = False
-    weight_decay: Annotated[float, _number("a number from 0 to 1e30", 0.0001, ge=0, le=1e30)] = 0
-    others: Annotated[float, _number("a number above 0, at most 1e6", 5, gt=0, le=1e6)] = 1
-    betas: Annotated[
-        list[Annotated[float, _number("a number of at least 0 and below 1", 0.9, ge=0, lt=1)]],
-        _rule("a list of two numbers", [0.9, 0.999], min_length=2, max_length=2),
-    ] = [0.9, 0.999]
+class _Optimizer(_Group):
+    partial: Annotated[Literal[True], Field(alias="_partial_")]
+    lr: Annotated[float, Field(gt=0, le=LARGEST)]
+    momentum: Probability = 0
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0, le=LARGEST)] = 0
+    others: Annotated[float, Field(gt=0, le=1e6)] = 1
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+
+    @model_validator(mode="after")
+    def nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "optimizer.nesterov=true: needs a momentum; give optimizer.momentum=0.9 or optimizer.nesterov=false"
+            )
+        return self
 
 
-class _Scheduler(_Partial):
-    target: Annotated[str, _class("mnist_lightning.training.schedules.linear")]
-    warmup: Warmup = 0
-    div_factor: Annotated[float, _number("a finite number of at least 1", 25, ge=1)] = 1
-    final_div_factor: Annotated[float, _number("a finite number of at least 1", 10000, ge=1)] = 1
+class _Scheduler(_Group):
+    partial: Annotated[Literal[True], Field(alias="_partial_")]
+    warmup: Probability = 0
+    div_factor: Annotated[float, Field(ge=1)] = 1
+    final_div_factor: Annotated[float, Field(ge=1)] = 1
 
 
-class _Augmentation(_Open):
-    target: Annotated[str, _class("mnist_lightning.data.augmentation.Affine")]
+class _Augmentation(_Group):
     degrees: Degrees = 0
-    translate: Annotated[float, _number("a fraction of the side, from 0 to 1", 0.07, ge=0, le=1)] = 0
-    scale: Annotated[
-        list[Annotated[float, _number("a finite number above 0", 0.9, gt=0)]],
-        _rule("a list of the lowest and the highest factor", [0.9, 1.1], min_length=2, max_length=2),
-    ] = [1, 1]
-    shear: Annotated[float, _number("a number of degrees, at least 0 and below 90", 8, ge=0, lt=90)] = 0
-    fill: Fill = 0
-    interpolation: Interpolation = "bilinear"
-    amplitude: Annotated[float, _number("a number of pixels, at least 0", 0.5, ge=0)] = 0
-    knots: Annotated[int, _rule("an integer of at least 2", 6, ge=2)] = 2
-    anneal_from: Annotated[float, _number("a share of the run, from 0 to 1", 0.5, ge=0, le=1)] = 1
-    brightness: Factor = 0
-    contrast: Factor = 0
+    translate: Share = 0
+    scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = [1, 1]
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0
+    fill: Annotated[float, Field(ge=0, le=255)] = 0
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    amplitude: Annotated[float, Field(ge=0)] = 0
+    knots: Annotated[int, Field(ge=2)] = 2
+    anneal_from: Share = 1
+    brightness: Share = 0
+    contrast: Share = 0
+
+    @model_validator(mode="after")
+    def lowest_scale_comes_first(self) -> Self:
+        low, high = self.scale
+        if low > high:
+            raise ValueError(f"augmentation.scale={typed(self.scale)}: the lowest factor comes first; try [{high},{low}]")
+        return self
 
 
-class _Data(_Open):
-    target: Annotated[str, _class("mnist_lightning.data.datamodule.MNISTDataModule")]
-    batch_size: Annotated[int, _rule("an integer of at least 2, for batch norms", 64, ge=2)]
-    eval_batch_size: Annotated[int, _rule("an integer of at least 1", 1000, ge=1)]
-    val_images: Annotated[
-        int,
-        _rule(
-            f"an integer from 0 (no hold-out) to {MAX_VAL_IMAGES} (every class keeps images to train on)",
-            5000,
-            ge=0,
-            le=MAX_VAL_IMAGES,
-        ),
-    ]
-    root: Annotated[str, _rule("a folder", "data", min_length=1)] = "data"
-    places: Annotated[list[str], _rule("a list of folders", ["../shared/mnist"])] = []
-    mirrors: Annotated[list[str], _rule("a list of addresses", [])] = []
-    train_images: Annotated[int, _rule("an integer from 10 to 100000", 10000, ge=10, le=100_000)] = 60_000
-    test_images: Annotated[int, _rule("an integer from 10 to 100000", 2000, ge=10, le=100_000)] = 10_000
+class _Data(_Group):
+    batch_size: Annotated[int, Field(ge=2)]  # a batch norm compares images
+    eval_batch_size: Whole
+    val_images: Annotated[int, Field(ge=0, le=MAX_VAL_IMAGES)]
+    root: Annotated[str, Field(min_length=1)] = "data"
+    places: list[str] = []
+    mirrors: list[str] = []
+    train_images: Annotated[int, Field(ge=10, le=100_000)] = 60_000
+    test_images: Annotated[int, Field(ge=10, le=100_000)] = 10_000
+
+    @model_validator(mode="after")
+    def every_class_keeps_images_to_train_on(self) -> Self:
+        smallest_class = self.train_images // 10
+        if self.val_images and -(-self.val_images // 10) >= smallest_class:
+            raise ValueError(
+                f"data.val_images={self.val_images}: holds out every image of a class of data.train_images="
+                f"{self.train_images}; use fewer than {10 * (smallest_class - 1) + 1}"
+            )
+        return self
 
 
-class _Trainer(_Open):
-    target: Annotated[str, _class("lightning.Trainer")]
-    max_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
-    accelerator: Annotated[str, _rule("the name of an accelerator of lightning.Trainer", "auto")]
-    devices: Annotated[
-        Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)],
-        _rule("a number of at least 1, or a list of indices of devices", 1),
-    ]
-    strategy: Annotated[str, _rule("the name of a strategy of lightning.Trainer", "auto")]
-    precision: Annotated[str | int, _rule("a precision of lightning.Trainer", "32-true")]
-    num_nodes: Annotated[int, _rule("an integer of at least 1", 2, ge=1)] = 1
-    deterministic: Annotated[bool | Literal["warn"], _rule("true, false or warn", True)]
+class _Trainer(_Group):
+    max_epochs: Whole
+    accelerator: str
+    devices: Whole | Annotated[list[int], Field(min_length=1)]
+    strategy: str
+    precision: str | int
+    num_nodes: Whole = 1
+    deterministic: bool | Literal["warn"]
 
     @property
     def num_processes(self) -> int:
         """Processes that share every batch."""
         return self.num_nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
 
+    @model_validator(mode="after")
+    def several_devices_need_ddp(self) -> Self:
+        if self.num_processes > 1 and "ddp" not in self.strategy:
+            raise ValueError(
+                f"trainer.devices={typed(self.devices)}: several devices need trainer=ddp; or take trainer.devices=1"
+            )
+        return self
+
 
 class _Gate(_Closed):
-    max_params: Annotated[int, _rule("an integer of at least 1", 8000, ge=1)]
-    min_accuracy: Annotated[float, _number("a fraction above 0 and at most 1 (99.4 % is 0.994)", 0.994, gt=0, le=1)]
-    within_epochs: Annotated[int, _rule("an integer of at least 1", 15, ge=1)]
-    rule: Annotated[
-        Literal["best", "last", "mean_last_3", "selected"], _rule("one of best, last, mean_last_3, selected", "last")
-    ]
-    on_miss: Annotated[Literal["fail", "warn"], _rule("fail or warn", "fail")]
+    max_params: Whole
+    min_accuracy: Annotated[float, Field(gt=0, le=1)]
+    within_epochs: Whole
+    rule: Literal["best", "last", "mean_last_3", "selected"]
+    on_miss: Literal["fail", "warn"]
+
+
+def _whose(group: Any) -> str:
+    """Whether a group names something that comes with this project."""
+    target = str(group.get("_target_")) if isinstance(group, dict) else ""
+    return "ours" if target.startswith(("mnist_lightning.", "torch.optim.SGD", "torch.optim.AdamW")) or not target else "own"
+
+
+def _bound_if_ours(rules: type[_Group]) -> Any:
+    return Annotated[Annotated[rules, Tag("ours")] | Annotated[_Group, Tag("own")], Discriminator(_whose)]
 
 
 class Config(_Closed):
     """Every key of a run's configuration that the project itself reads, with its rule."""
 
-    model: _Model
-    optimizer: _Optimizer
-    scheduler: _Scheduler
-    augmentation: _Augmentation
+    model: _bound_if_ours(_Model)  # type: ignore[valid-type]
+    optimizer: _bound_if_ours(_Optimizer)  # type: ignore[valid-type]
+    scheduler: _bound_if_ours(_Scheduler)  # type: ignore[valid-type]
+    augmentation: _bound_if_ours(_Augmentation)  # type: ignore[valid-type]
     data: _Data
     trainer: _Trainer
     gate: _Gate
-    seed: Annotated[int, _rule("an integer from 0 to 4294967295", 0, ge=0, le=2**32 - 1)]
-    label_smoothing: Annotated[float, _number("a fraction, at least 0 and below 1", 0.1, ge=0, lt=1)]
-    cuda_graph: Annotated[bool, _rule("true or false", False)]
-    resume: Annotated[bool, _rule("true or false", True)]
-    ckpt_path: Annotated[
-        Literal["last"] | None,
-        _rule("last, to go on as by resume=true with the same command's newest run or that in hydra.run.dir, or null", "last"),
-    ] = None
-    pictures: Annotated[Literal["last", "every", "none"], _rule("last, every or none", "last")] = "last"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    label_smoothing: Probability
+    cuda_graph: bool
+    resume: bool
+    ckpt_path: Literal["last"] | None = None
+    pictures: Literal["last", "every", "none"] = "last"
+
+    @model_validator(mode="after")
+    def the_rule_can_be_judged(self) -> Self:
+        rule, val_images, epochs = self.gate.rule, self.data.val_images, self.trainer.max_epochs
+        if val_images and rule in ("best", "mean_last_3"):
+            raise ValueError(
+                f"gate.rule={rule}: needs the test accuracy of every epoch; with data.val_images={val_images} the test set is "
+                "measured once: use gate.rule=selected, gate.rule=last or data.val_images=0"
+            )
+        if rule == "selected" and not val_images:
+            raise ValueError("gate.rule=selected: needs a hold-out to select on; try data.val_images=5000")
+        if rule == "mean_last_3" and epochs < 3:
+            raise ValueError(f"trainer.max_epochs={epochs}: gate.rule=mean_last_3 needs at least 3 epochs; use gate.rule=last")
+        if rule != "best" and epochs > self.gate.within_epochs:
+            raise ValueError(
+                f"trainer.max_epochs={epochs}: gate.rule={rule} judges the end of the run, beyond gate.within_epochs="
+                f"{self.gate.within_epochs}; raise gate.within_epochs or train fewer epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def processes_share_every_batch(self) -> Self:
+        num_processes, batch_size = self.trainer.num_processes, self.data.batch_size
+        if num_processes == 1:
+            return self
+        if batch_size % num_processes or batch_size < 2 * num_processes:
+            raise ValueError(
+                f"data.batch_size={batch_size}: {num_processes} processes share it evenly, two images each at least; "
+                f"try data.batch_size={max(2, batch_size // num_processes) * num_processes}"
+            )
+        for key in ("train_images", "val_images", "test_images"):
+            if 0 < (num_images := getattr(self.data, key)) < 2 * num_processes:
+                raise ValueError(f"data.{key}={num_images}: {num_processes} processes need two images each; give more images")
+        return self
+
+    @model_validator(mode="after")
+    def a_graph_records_one_process_in_single_precision(self) -> Self:
+        if self.cuda_graph and self.trainer.num_processes > 1:
+            raise ValueError("cuda_graph=true: records the step of one process; use cuda_graph=false or trainer=default")
+        if self.cuda_graph and self.trainer.precision not in ("32-true", "32", 32):
+            raise ValueError(
+                f"trainer.precision={self.trainer.precision}: cuda_graph=true records single precision only; "
+                "use trainer.precision=32-true or cuda_graph=false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def resume_says_what_ckpt_path_says(self) -> Self:
+        if self.ckpt_path == "last" and not self.resume:
+            raise ValueError("resume=false: contradicts ckpt_path=last, which is resume=true in other words; leave one out")
+        return self

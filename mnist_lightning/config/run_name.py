@@ -1,33 +1,46 @@
-"""The name of a run, and so of its directory: what tells it apart."""
+"""The name of a run, and so of its directory: what tells it apart.
+
+Names need no quoting, in a shell or in an override of Hydra's, and are legal on Windows: letters, digits and `._+-`.
+"""
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-NAMED = ("model", "optimizer.lr", "seed")  # in every run's name
-_MAX_NAME = 120  # characters of one folder name; file systems stop at 255 bytes
+# In every run's name, or no part of what a run computes.
+UNNAMED = (
+    *("model", "optimizer.lr", "seed"),
+    *("resume", "ckpt_path", "pictures", "data.root", "data.places", "data.mirrors"),
+)
+MAX_CHARACTERS = 80  # of one folder's name, so that a whole run's stays below 200
 
 
-def run_name(root: DictConfig) -> str:
-    """Names a run by what tells it apart: `net3/lr=0.015/seed=0`, then the other overrides it was given.
+def run_name(root: DictConfig, shared: Sequence[str] = ()) -> str:
+    """Names a run by its network, learning rate and seed, then by the other overrides it was given.
+
+    For example `net3/lr-0.015/seed-0/trainer.max_epochs-3+data-synthetic`.
 
     Args:
         root: The composed configuration with its `hydra` node.
+        shared: Keys that all jobs of a sweep have in common, and that need no name.
     """
-    model = root.hydra.runtime.choices.get("model") or "model"
-    name = f"{model}/lr={root.optimizer.lr}/seed={root.seed}"
-    excluded = root.hydra.job.config.override_dirname.exclude_keys
+    name = [folder_name(str(root.hydra.runtime.choices.get("model")))]
+    if root.optimizer.get("lr") is not None:  # torch has optimizers without one
+        name.append(f"lr-{root.optimizer.lr}")
+    name.append(f"seed-{root.seed}")
     overrides = [override.lstrip("+~") for override in root.hydra.overrides.task]
-    others = [override for override in overrides if override.split("=")[0] not in excluded]
+    others = [override for override in overrides if override.split("=")[0] not in (*UNNAMED, *shared)]
     if others:
-        name += "/" + _file_name(",".join(others))
-    return name
+        name.append(folder_name("+".join(others)))
+    return "/".join(name)
 
 
-def _file_name(text: str) -> str:
-    """The text with what a folder name cannot hold replaced, and cut to a length every file system takes."""
-    safe = re.sub(r"[^\w.,=+@\[\]-]", "_", text, flags=re.ASCII).strip(".") or "_"
-    if safe == text and len(safe) <= _MAX_NAME:
+def folder_name(text: str) -> str:
+    """The text as one folder's name; with a hash where that would be too long, or the same as another text's."""
+    name = text.replace("=", "-")
+    safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "_"
+    if safe == name and len(safe) <= MAX_CHARACTERS:
         return safe
-    return f"{safe[:_MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{safe[: MAX_CHARACTERS - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -23,7 +23,7 @@ from mnist_lightning.evaluation.gate import Gate, GateError
 from mnist_lightning.evaluation.run_directories import lock
 from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
-from mnist_lightning.terminal import printable, show
+from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import signals
 from mnist_lightning.training.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
@@ -72,7 +72,7 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
     """The run in its first process, which alone writes."""
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
-        show(f"KEPT  {printable(output_dir)}: finished already, by the same configuration and code")
+        show(f"KEPT  {path_as_typed(output_dir)}: finished already, by the same configuration and code")
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
@@ -101,7 +101,7 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
             with unless_error:
                 verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
             if stopped != ERROR:
-                show(f"{verdict.text()}\n  outputs     {printable(output_dir)}")
+                show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")
     return verdict
 
 

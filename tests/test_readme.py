@@ -58,7 +58,7 @@ def test_make_study_trains_the_published_experiments_and_reports_them() -> None:
     assert words[0] == "experiment=exp1,exp2,exp3"
     assert "gate.on_miss=warn" in words  # a miss ends with status 3, at which make would stop before the report
     assert f"hydra.sweep.dir={report.split()[-1]}" in words
-    assert report.startswith(".venv/bin/python -m mnist_lightning.study.report ")
+    assert report.startswith(".venv/bin/python -m mnist_lightning report ")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

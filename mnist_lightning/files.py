@@ -130,47 +130,6 @@ def remove_parts(directory: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-class AppendedFile:
-    """A file that only grows: what was added is on disk, whole, when `flush` returns, or not in the file at all.
-
-    A `flush` that fails raises an OSError with the path, and ends it: it takes no more, and to close it raises nothing again.
-
-    Args:
-        path: Created; must not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with naming(path):
-            self._file = path.open("xb", buffering=0)
-            sync(path.parent)
-        self._pending = bytearray()
-
-    def write(self, content: bytes) -> None:
-        self._pending += content
-
-    def flush(self) -> None:
-        if self._file.closed:
-            return
-        end = self._file.tell()
-        with naming(self.path):
-            try:
-                while self._pending:
-                    del self._pending[: self._file.write(self._pending)]
-                os.fsync(self._file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):  # a file system that has become read-only
-                    self._file.truncate(end)
-                self._file.close()
-                raise
-
-    def close(self) -> None:
-        try:
-            self.flush()
-        finally:
-            self._file.close()
-
-
 class LogFile(logging.FileHandler):
     """A log that, when it cannot be written, is an error as any other file is; logging would print a stack trace and go on."""
 

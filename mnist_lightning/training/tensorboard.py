@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -30,7 +31,6 @@ from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models.summary import summarize, table
 from mnist_lightning.terminal import printable
 from mnist_lightning.training.callbacks import EpochTable
-from mnist_lightning.training.events import Events, EventWriter
 from mnist_lightning.training.lit_module import LitClassifier
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,23 @@ CHARTS = {
 }
 NUM_AUGMENTED = 36  # training images shown before and after augmentation
 RECORD = ".verdict"  # end of the name of the event file that `record` writes
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard events in the run's own directory, not in folders `lightning_logs/version_N` below it.
+
+    Args:
+        directory: Of the run.
+        epochs: Finished before the checkpoint that the run goes on from; TensorBoard leaves out what it finds of later ones.
+    """
+
+    def __init__(self, directory: Path, epochs: int = 0) -> None:
+        # Without `hp_metric`, an accuracy of -1 in the tab HPARAMS, which `record` fills at the end.
+        super().__init__(directory, name="", version="", default_hp_metric=False, purge_step=epochs + 1)
+
+    def save(self) -> None:
+        """Brings to the file what was logged. No hparams.yaml, which Lightning writes here: config.yaml says the same."""
+        self.experiment.flush()
 
 
 class Dashboard(L.Callback):
@@ -77,11 +94,6 @@ class Dashboard(L.Callback):
         _add_graph(writer, net, OmegaConf.to_yaml(self.cfg.model, resolve=True))
         self.events.save()
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not in on_fit_start, which a checkpoint's epoch has not reached yet.
-        if trainer.is_global_zero and trainer.current_epoch > 0:
-            self.events.forget_from(trainer.current_epoch + 1)
-
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
         row, epoch = self.epochs.row, trainer.current_epoch + 1
@@ -95,9 +107,6 @@ class Dashboard(L.Callback):
             self._draw(trainer, pl_module, split, epoch)
         # On disk before the epoch's checkpoint: a run that goes on from that misses no point.
         self.events.save()
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.events.forget_from(trainer.current_epoch + 1)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         # The one look at the test set of a run with a hold-out, a step past its last epoch.
@@ -167,7 +176,7 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
         "params": verdict.params,
         "seconds": verdict.seconds,
     }
-    with EventWriter(directory, suffix=RECORD) as writer:
+    with SummaryWriter(str(directory), filename_suffix=RECORD) as writer:
         writer.add_text("verdict", _as_code(verdict.text()), verdict.epochs)
         for name, result in results.items():
             if result is not None:

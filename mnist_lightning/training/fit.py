@@ -176,7 +176,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
 
     best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = EpochCheckpoint(output_dir, "last")
-    events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs)
+    events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
     # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
     callbacks: list[Callback] = [EpochSeed(cfg.seed), AugmentationStrength(), table, Dashboard(cfg, events, table), gate]
     show_progress = sys.stderr.isatty()

@@ -6,6 +6,7 @@ counted from 1. What a resumed run writes again takes the place of what was ther
 
 import contextlib
 import copy
+import functools
 import logging
 import time
 import warnings
@@ -96,7 +97,7 @@ class Dashboard(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
-        row, epoch = self.epochs.row, trainer.current_epoch + 1
+        row, epoch = self.epochs.rows[-1], trainer.current_epoch + 1
         curves = {name: value for name, value in row.items() if name not in ("epoch", "step")}
         evaluated = f"{split}/acc" in row  # an argument of the trainer can leave out an epoch's evaluation
         if evaluated:
@@ -127,19 +128,15 @@ class Dashboard(L.Callback):
         images = data.splits[split].images[: len(targets)].cpu()
         before = data.splits["train"].images[:NUM_AUGMENTED].float()
         after = data.augmentation(before[:, None])[:, 0]  # moves no number of training: every epoch is seeded anew
-        drawn = {
-            f"{split}/confusion_matrix": figures.confusion_matrix(logits, targets),
-            f"{split}/worst_mistakes": figures.worst_mistakes(images, logits, targets),
-            "train/augmentation": figures.augmentation(before.cpu(), after.cpu()),
-        }
         net = copy.deepcopy(pl_module.net).cpu()
-        convolution = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-        if convolution is not None:
-            drawn["network/first_filters"] = figures.filters(convolution.weight.detach())
+        draw = functools.partial(self.events.experiment.add_figure, global_step=step)
+        draw(f"{split}/confusion_matrix", figures.confusion_matrix(logits, targets))
+        draw(f"{split}/worst_mistakes", figures.worst_mistakes(images, logits, targets))
+        draw("train/augmentation", figures.augmentation(before.cpu(), after.cpu()))
+        for convolution in [module for module in net.modules() if isinstance(module, nn.Conv2d)][:1]:
+            draw("network/first_filters", figures.filters(convolution.weight.detach()))
         with contextlib.suppress(ValueError):  # no chain of layers: the text says so
-            drawn["network/receptive_fields"] = figures.receptive_fields(summarize(net))
-        for name, figure in drawn.items():
-            self.events.experiment.add_figure(name, figure, step)
+            draw("network/receptive_fields", figures.receptive_fields(summarize(net)))
 
 
 def _of_all_processes(part: Tensor, num_processes: int) -> Tensor:
@@ -182,9 +179,15 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
             if result is not None:
                 for step in sorted({min(1, verdict.epochs), verdict.epochs}):  # a line: a dot can hardly be seen
                     writer.add_scalar(f"Verdict/{name}", result, step)
-        writer.file_writer.add_summary(_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=start))
+        # By hand: torch's add_hparams makes a run of its own and calls each a success; TensorBoard's functions want TensorFlow.
         end = SessionEndInfo(status=status, end_time_secs=now)
-        writer.file_writer.add_summary(_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end))
+        for tag, content in (
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+        ):
+            about = metadata.create_summary_metadata(content)
+            value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+            writer.file_writer.add_summary(Summary(value=[value]))
 
 
 def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
@@ -197,12 +200,6 @@ def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
     return plain | {"Status": verdict.status}  # capitals sort first, and TensorBoard shows the first five columns
 
 
-def _hparams(tag: str, **content: SessionStartInfo | SessionEndInfo) -> Summary:
-    """A message of TensorBoard's hparams plugin; the functions that make them want TensorFlow."""
-    summary_metadata = metadata.create_summary_metadata(HParamsPluginData(**content))
-    return Summary(value=[Summary.Value(tag=tag, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)])
-
-
 def _as_code(text: str) -> str:
     """Text as a code block of Markdown: indented, so that nothing in it is read as markup."""
     return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
@@ -212,12 +209,11 @@ _graphs: dict[str, Any] = {}  # by configuration: torch keeps 5 MB of each that 
 
 
 def _add_graph(writer: SummaryWriter, net: nn.Module, configuration: str) -> None:
-    if configuration not in _graphs:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's way to graphs calls torch.jit.trace, which torch calls deprecated
-            try:
+            if configuration not in _graphs:
                 _graphs[configuration] = graph(net.eval(), torch.zeros(1, 1, 28, 28))
-            except RuntimeError as error:  # a network of the user's own that cannot be traced trains all the same
-                log.info("no graph for TensorBoard: %s", one_line(error))
-                return
-    writer._get_file_writer().add_graph(_graphs[configuration])
+        writer._get_file_writer().add_graph(_graphs[configuration])
+    except RuntimeError as error:  # a network of the user's own that cannot be traced trains all the same
+        log.info("no graph for TensorBoard: %s", one_line(error))

@@ -31,7 +31,7 @@ def test_a_run_prints_a_line_per_epoch_the_verdict_and_where_it_went(cli: Cli, t
     for number, line in ((1, first), (2, second)):
         pattern = rf"epoch {number}/2  train loss [\d.]+ acc [\d.]+ %  test loss [\d.]+ acc [\d.]+ %  lr [\d.]+  [\d.]+ s"
         assert re.fullmatch(pattern, line)
-    assert re.fullmatch(r"PASSED  net3 on synthetic, seed 0, 2 epochs, \d+ s", verdict)
+    assert re.fullmatch(r"NOT JUDGED  net3 on synthetic, seed 0, 2 epochs, \d+ s", verdict)
     run_dir = only_run(tmp_path / "outputs")
     assert rest[-1].split() == ["outputs", run_dir.relative_to(tmp_path).as_posix()]
     assert (run_dir / "run.log").exists()

@@ -220,8 +220,8 @@ def test_jobs_of_a_sweep_over_any_text_have_a_directory_each(
         quoted = ",".join("'" + twin.replace("\\'", "'").replace("'", "\\'") + "'" for twin in twins)
         done = cli(*TINY, *own, f"+model.label={quoted}")
         assert done.status == 0, done.err
-        verdicts = [line for line in done.out.split("\n") if line.startswith("PASSED  named on ")]
-        check_lines(Finished(done.status, done.out.replace("PASSED  named on ", ""), done.err))
+        verdicts = [line for line in done.out.split("\n") if line.startswith("NOT JUDGED  named on ")]
+        check_lines(Finished(done.status, done.out.replace("NOT JUDGED  named on ", ""), done.err))
         assert len(verdicts) == 2, done.out
         [sweep] = (cwd / "outputs" / "sweeps").iterdir()
         runs = [path.parent for path in cwd.rglob("verdict.json")]

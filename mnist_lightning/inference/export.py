@@ -87,8 +87,7 @@ def _write_onnx(net: nn.Module, images: Tensor, part: Path) -> None:
     if torch.torch_version.TorchVersion(torch.__version__) >= "2.9":
         torch.onnx.export(net, (images,), part, **kept, dynamic_shapes=ANY_NUMBER, dynamo=True, external_data=False)
     else:  # what was the default until then: today's onnxscript does not work with the new one of that time
-        axes = {name: {0: "N"} for name in ("images", "logits")}
-        torch.onnx.export(net, (images,), part, **kept, dynamic_axes=axes, dynamo=False)
+        torch.onnx.export(net, (images,), part, **kept, dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}}, dynamo=False)
 
 
 def _quantize(part: Path, data: DigitsDataModule) -> None:

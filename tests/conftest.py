@@ -59,15 +59,22 @@ class Finished:
     err: str
 
 
+def one_error(done: Finished, status: int) -> str:
+    """The single line of an error; nothing else was said."""
+    assert done.status == status, done.err
+    [line] = done.err.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
     """Runs `python -m mnist_lightning ARGS` in this process, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # remembered, so that what main() sets is undone
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def run(*args: object) -> Finished:
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    def run(*args: object, full_error: str = "") -> Finished:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
         monkeypatch.setattr(sys, "argv", ["mnist_lightning", *map(str, args)])
         capfd.readouterr()
         try:
@@ -84,10 +91,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
     return run
 
 
-def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) -> "subprocess.Popen[str]":
-    """Starts `python -m MODULE ARGS` as a process of its own."""
+def spawn(*args: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
+    """Starts `python -m mnist_lightning ARGS` as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *args],
+        [sys.executable, "-m", "mnist_lightning", *args],
         cwd=cwd,
         env=os.environ | env,
         stdout=subprocess.PIPE,

@@ -1,7 +1,6 @@
 """The README's commands compose, its table has the published figures, and the Makefile does what it says."""
 
 import re
-import shlex
 import shutil
 import subprocess
 from importlib.metadata import requires
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_lightning.__main__ import COMMANDS as COMMANDS_OF_THE_PROJECT
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.models import Net1, Net2, Net3, count_parameters
@@ -16,22 +16,33 @@ from tests.floor import constraints
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text("utf-8")
-SCALE = (CHECKOUT / "docs" / "scale.md").read_text("utf-8").replace("\\\n", "").replace("$seed", "0")
-COMMANDS = sorted(
-    {line.split("  #")[0].strip() for line in re.findall(r"^.*-m mnist_lightning .*$", README + SCALE, re.MULTILINE)}
-)
+PAGES = "".join(path.read_text("utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md")))
+TEXT = (README + PAGES).replace("\\\n", "").replace("$seed", "0")
+COMMANDS = sorted({line.split("  #")[0].strip() for line in re.findall(r"^.*-m mnist_lightning .*$", TEXT, re.MULTILINE)})
 
 
-def test_the_readme_has_commands() -> None:
-    assert len(COMMANDS) >= 6
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_composes(command: str) -> None:
-    words = shlex.split(command.strip("`| "))
-    overrides = [word for word in words[words.index("mnist_lightning") + 1 :] if "=" in word and "hydra" not in word]
+def test_every_command_of_the_docs_is_one(command: str) -> None:
+    """Its word is a command; its overrides compose and keep the rules."""
+    words = re.split(r"[`)(]", command[command.index("-m mnist_lightning") :])[0].split()[2:]
+    words = [word.rstrip(".,;") for word in words]
+    if words and not re.search(r"[=-]", words[0]) and words[0].islower():
+        assert words[0] in COMMANDS_OF_THE_PROJECT
+        words = words[1:]
+    overrides = [word for word in words if "=" in word and "hydra" not in word and not word.isupper()]
     first_values = [re.sub(r"=([^,\[]+),.*", r"=\1", override) for override in overrides]  # of a sweep
-    check(compose_config(*first_values))
+    if first_values:
+        check(compose_config(*first_values))
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_table_has_the_published_figures() -> None:
@@ -58,14 +69,14 @@ def test_make_study_trains_the_published_experiments_and_reports_them() -> None:
     assert words[0] == "experiment=exp1,exp2,exp3"
     assert "gate.on_miss=warn" in words  # a miss ends with status 3, at which make would stop before the report
     assert f"hydra.sweep.dir={report.split()[-1]}" in words
-    assert report.startswith(".venv/bin/python -m mnist_lightning.study.report ")
+    assert report.startswith(".venv/bin/python -m mnist_lightning report ")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_explains_the_targets() -> None:
     text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    targets = ["help", "venv", "train", "study", "test", "ray", "floor", "torture", "bench", "lint", "clean"]
-    assert re.findall(r"^  make (\w+)", text, re.MULTILINE) == targets
+    targets = ["help", "venv", "train", "study", "test", "test-slow", "ray", "floor", "torture", "bench", "lint", "clean"]
+    assert re.findall(r"^  make ([\w-]+)", text, re.MULTILINE) == targets
 
 
 def test_every_requirement_has_a_lower_bound_for_make_floor() -> None:

@@ -15,12 +15,12 @@ def test_an_error_is_one_printable_line_whatever_is_in_it(capsys: pytest.Capture
     assert capsys.readouterr().err == "error: a\\x1b[31m\\r\\u202eb.png: is no picture\nerror: second\n"
 
 
-@pytest.mark.parametrize("module", ["mnist_lightning", "mnist_lightning.study.leaderboard"])
-def test_a_reader_who_leaves_early_disturbs_no_command(tmp_path: Path, module: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("--help",), ("leaderboard", ".")])
+def test_a_reader_who_leaves_early_disturbs_no_command(tmp_path: Path, command: tuple[str, ...]) -> None:
     """As `| head -n 0` does: the pipe has no reader when the command writes, and when its streams are closed."""
     leave_run(tmp_path / "run")
-    argument = "--help" if module == "mnist_lightning" else str(tmp_path)
-    process = spawn(argument, cwd=tmp_path, module=module)
+    process = spawn(*command, cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None

@@ -26,9 +26,7 @@ def main(arguments: list[str]) -> int:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
     except Refused as refusal:
         raise refusal.error from None
-    except ConfigError:
-        raise
-    except ValueError as error:  # a group that is set to a number or to null
+    except ValueError as error:  # Hydra's own, of a group that is set to a number or to null
         raise HydraException(str(error)) from error
     finally:
         if Study.lock:

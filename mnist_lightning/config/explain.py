@@ -28,7 +28,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
     if isinstance(error, OmegaConfBaseException) and error.full_key:  # a value that cannot be resolved
         return f"{error.full_key}: {one_line(error.msg)}"
-    culprit = next((override for override in overrides if _fails_alone(override)), " ".join(overrides))
+    culprit = _culprit(overrides)
     key, _, value = culprit.lstrip("+~").partition("=")
     if key in groups() and value not in choices(key):  # model=null, model=5
         return _no_such_choice(f"{key}={value}", choices(key))
@@ -37,12 +37,15 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     return f"{culprit}: {one_line(error)}"
 
 
-def _fails_alone(override: str) -> bool:
-    try:
-        compose_config(override)
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return True
-    return False
+def _culprit(overrides: Sequence[str]) -> str:
+    """The first override with which the configuration does not compose; choices of groups bring the keys of others."""
+    in_order = sorted(overrides, key=lambda override: override.partition("=")[0] not in groups())
+    for number in range(1, len(in_order) + 1):
+        try:
+            compose_config(*in_order[:number])
+        except (HydraException, OmegaConfBaseException, ValueError):
+            return in_order[number - 1]
+    return " ".join(overrides)
 
 
 def _no_such_choice(typed: str, known: Sequence[str]) -> str:

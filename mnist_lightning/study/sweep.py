@@ -110,7 +110,8 @@ class Study(Callback):
     @_through_hydra
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.num_jobs = _check_jobs(config)
-        directory = Path(config.hydra.sweep.dir)
+        # Both are asked here first: what they cache goes into every job's configuration.
+        directory, _ = Path(config.hydra.sweep.dir), config.hydra.sweep.subdir
         Study.lock = lock(directory)
         if not config.resume and (directory / SWEEP).exists():
             raise ConfigError(

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import TINY, finish, read_verdict, spawn, wait_for
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "scale.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text("utf-8")
 SWEEP = (*TINY, "trainer.max_epochs=10", "gate.on_miss=warn", "--multirun", "seed=0,1")
 
 

@@ -4,13 +4,14 @@ The file takes grey values as they come, `images` uint8 `(N, 28, 28)`, light on 
 their softmax are the probabilities. It is compared with the network on every test image before it gets its name.
 """
 
+import statistics
+import timeit
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import DigitsDataModule
@@ -145,7 +146,11 @@ def _compare(net: nn.Module, exported: nn.Module, data: DigitsDataModule, int8: 
 
 
 def _latency_ms(run: nn.Module, image: Tensor) -> float:
-    """Median wall time of one image on one thread."""
+    """Median wall time of one image on one thread, of 500 after 50 that warm up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    # Not torch.utils.benchmark: where a CUDA toolkit is installed and no GPU, its import warns of that.
     with torch.inference_mode():
-        timer = Timer("run(image)", globals={"run": run, "image": image}, num_threads=1)
-        return 1000 * timer.blocked_autorange().median
+        times_s = timeit.repeat(lambda: run(image), repeat=550, number=1)
+    torch.set_num_threads(threads)
+    return 1000 * statistics.median(times_s[50:])

@@ -87,9 +87,7 @@ class OnnxNetwork(nn.Module):
         nodes = [*self.session.get_inputs(), *self.session.get_outputs()]
         found = [(node.name, node.type, node.shape[1:]) for node in nodes]
         if found != [("images", "tensor(uint8)", [28, 28]), ("logits", "tensor(float)", [NUM_CLASSES])]:
-            raise ConfigError(
-                f"{path}: is no graph from images uint8 (N, 28, 28) to logits (N, 10); name one that `export` wrote"
-            )
+            raise ConfigError(f"{path}: does not map images uint8 (N, 28, 28) to logits (N, 10); name a file of `export`")
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.from_numpy(self.session.run(None, {"images": images.numpy()})[0])
@@ -120,7 +118,8 @@ def load(path: Path, trust: bool = False) -> Trained:
         refuse_strangers(cfg, ["model"])
     net = build(cfg, "model")
     _load_weights(net, checkpoint, str(cfg.model._target_))
-    return Trained(source, checkpoint, GreyValues(net).eval().requires_grad_(False), cfg, count_parameters(net))
+    params = count_parameters(net)  # before none can be trained any more
+    return Trained(source, checkpoint, GreyValues(net).eval().requires_grad_(False), cfg, params)
 
 
 def _judged_checkpoint(directory: Path, cfg: DictConfig) -> tuple[Path, str]:

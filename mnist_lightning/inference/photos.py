@@ -111,6 +111,8 @@ def _frame(pixels: NDArray[Any]) -> NDArray[Any]:
 def _stands_out(above: Pixels) -> Pixels | None:
     """The ink by what each pixel has above the background; None where there is no more than noise."""
     ink = above * np.sign((above**3).mean())  # the few pixels that are far off are the strokes
+    if np.ptp(ink) < LOWEST_CONTRAST:  # nor two sides to compare
+        return None
     threshold = ink.max() / 2
     for _ in range(20):  # halfway between the means of both sides: Ridler and Calvard, 1978
         marked = ink > threshold

@@ -2,15 +2,17 @@
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_lightning.config.compose import CONF_DIR
 from mnist_lightning.config.errors import ConfigError, one_line, typed
 
+OURS = "mnist_lightning."
 # What each group may be built to, by import path: torch and lightning take seconds to import.
 MODULE = ("torch.nn.Module",)
 KINDS = {
@@ -27,65 +29,82 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     """Instantiates a group's `_target_`; lists and mappings arrive there as plain Python.
 
     Args:
-        cfg: A configuration that `check` has passed.
-        group: Its key.
+        cfg: Passed by `check`, and by `refuse_strangers` where it comes from a run's directory.
         **more: Arguments that are no configuration.
 
     Raises:
         ConfigError: There is no such target, it is not of the group's kind, takes no such argument, or refuses a value.
     """
-    node = cfg[group]
+    node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
+    targets = [_find(key, path) for key, path in _targets(node, group)]
+    _check_arguments(targets[0], node, group, more)
     try:
-        target = _target(group, node._target_, KINDS[group])
-        _check_arguments(target, node, group, more)
-        if more.get("_recursive_", True):
-            for key, path in _parts(OmegaConf.to_container(node, resolve=True), group):
-                _target(key, path, MODULE)
         return instantiate(node, **more, _convert_="all")
-    except ConfigError:
-        raise
-    except (InstantiationException, ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{group}: {node._target_} refuses it: {one_line(error.__cause__ or error)}") from error
+    except InstantiationException as error:
+        raise ConfigError(f"{group}: {node['_target_']} refuses it: {one_line(error.__cause__ or error)}") from error
 
 
-def _target(key: str, path: Any, kinds: tuple[str, ...]) -> Callable[..., Any]:
-    """What an import path leads to: a class of one of the kinds, or a function whose annotation says that it returns one.
+def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
+    """Refuses a run's configuration that names, in groups to be built, what does not come with this project.
 
-    Nothing else is called, whatever a configuration names.
+    What comes with it are the classes that this package defines, and what `conf` names for the same group. The configuration
+    is resolved in place: what is checked here is what will be built.
+
+    Raises:
+        ConfigError: Says which name.
     """
+    OmegaConf.resolve(cfg)
+    for group in groups:
+        for key, path in _targets(OmegaConf.to_container(cfg[group]), group):
+            if not _is_ours(group, path):
+                raise ConfigError(
+                    f"{key}._target_={path}: does not come with this project, and importing it could run any code; "
+                    "give --trust if you know where it comes from"
+                )
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Key and import path of a group, and of all that is built as an argument in it."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield key, str(node["_target_"])
+    for name, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from _targets(child, f"{key}.{name}")
+
+
+def _is_ours(group: str, path: str) -> bool:
+    if any(cast(DictConfig, OmegaConf.load(file)).get("_target_") == path for file in (CONF_DIR / group).glob("*.yaml")):
+        return True
     try:
-        found = pkgutil.resolve_name(str(path))
+        found = pkgutil.resolve_name(path) if path.startswith(OURS) else None
+    except (ImportError, AttributeError, ValueError):
+        return False
+    # A class: a function of ours may itself build what its arguments name.
+    return isinstance(found, type) and found.__module__.startswith(OURS)
+
+
+def _find(key: str, path: str) -> Callable[..., Any]:
+    """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
+    kinds = KINDS.get(key, MODULE)
+    try:
+        found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"{key}._target_={path}: cannot be imported: {one_line(error)}; give a class's import path"
-        ) from error
-    bases = tuple(map(pkgutil.resolve_name, kinds))
+        why = one_line(error)
+        raise ConfigError(f"{key}._target_={path}: cannot be imported: {why}; give a class's import path") from error
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations
         returned = getattr(inspect.getmodule(found), returned, None)
-    if not (isinstance(returned, type) and issubclass(returned, bases)):
-        raise ConfigError(
-            f"{key}._target_={path}: is no {' and no '.join(kinds)}; name a class of that kind, or a function with the "
-            "annotation that it returns one"
-        )
+    if not (isinstance(returned, type) and issubclass(returned, tuple(map(pkgutil.resolve_name, kinds)))):
+        wanted = " and no ".join(kinds)
+        raise ConfigError(f"{key}._target_={path}: is no {wanted}; name such a class, or a function annotated to return one")
     return cast(Callable[..., Any], found)
 
 
-def _parts(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Key and import path of what is built inside a group, as an argument."""
-    below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for name, child in below:
-        if isinstance(child, dict) and "_target_" in child:
-            yield f"{key}.{name}", child["_target_"]
-        yield from _parts(child, f"{key}.{name}")
-
-
-def _check_arguments(target: Any, node: DictConfig, group: str, more: dict[str, Any]) -> None:
+def _check_arguments(target: Callable[..., Any], node: dict[str, Any], group: str, more: dict[str, Any]) -> None:
     """Refuses an argument that the target does not take (one added with +), before anything is built with it."""
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    for key in map(str, node):
-        if not key.startswith("_") and key not in parameters:
+    for key, value in node.items():
+        if not str(key).startswith("_") and key not in parameters:
             names = ", ".join(name for name in parameters if name not in more)
-            raise ConfigError(f"{group}.{key}={typed(node[key])}: {target.__name__} takes no {key}; it takes {names}")
+            raise ConfigError(f"{group}.{key}={typed(value)}: {target.__name__} takes no {key}; it takes {names}")

@@ -5,7 +5,6 @@ machine alone, and answers no other site that a browser has open.
 """
 
 import base64
-import contextlib
 import logging
 import mimetypes
 import socket
@@ -13,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor, nn, uint8
 
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.inference.load import GreyValues
@@ -23,14 +22,18 @@ from mnist_lightning.terminal import printable
 
 if TYPE_CHECKING:
     from flask import Flask
+    from werkzeug import Response
     from werkzeug.serving import BaseWSGIServer
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "page"
-MAX_CONNECTIONS = 32  # at a time; a browser opens six
-REQUEST_S = 5.0  # that a connection may last
 CANVAS_SIDE = 140  # pixels; the page sends its drawing in this size, a byte each
 UNSHOWN = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Flatten)  # layers whose output the activation or the next one shows
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 
 
 def look(net: nn.Module, drawing: bytes) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def look(net: nn.Module, drawing: bytes) -> dict[str, Any]:
         "probabilities", ten; "image", the network's input; "layers", each with "name" and "maps". Images are as of `_encode`.
         Empty for a drawing without ink.
     """
-    ink = torch.frombuffer(bytearray(drawing), dtype=torch.uint8).view(CANVAS_SIDE, CANVAS_SIDE) / 255
+    ink = np.frombuffer(drawing, np.uint8).reshape(CANVAS_SIDE, CANVAS_SIDE) / np.float32(255)
     if ink.max() < 0.5:
         return {}
     image = fit(ink)[None]
@@ -66,7 +69,7 @@ def look(net: nn.Module, drawing: bytes) -> dict[str, Any]:
 def _encode(maps: Tensor) -> dict[str, Any]:
     """Maps `(C, H, W)` as base64 of bytes in "pixels", the smallest value black and the largest white."""
     low, high = maps.min(), maps.max()
-    grey = (255 * (maps - low) / (high - low).clamp_min(1e-9)).round().to(torch.uint8)
+    grey = (255 * (maps - low) / (high - low).clamp_min(1e-9)).round().to(uint8)
     count, height, width = grey.shape
     return {"count": count, "height": height, "width": width, "pixels": base64.b64encode(grey.numpy().tobytes()).decode()}
 
@@ -82,38 +85,28 @@ def make_app(net: nn.Module, source: str) -> "Flask":
         ConfigError: Flask is not installed.
     """
     try:
-        from flask import Flask, Response, abort, request
+        from flask import Flask, abort, request
     except ImportError:
         raise ConfigError("draw: needs the extra draw; pip install 'mnist-lightning[draw]'") from None
-    app = Flask(__name__, static_folder=None)
-    # Read once and served by name: no request is ever looked up as a path.
-    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and not path.is_symlink()}
-    app.config["MAX_CONTENT_LENGTH"] = CANVAS_SIDE**2
+    app = Flask(__name__, static_folder=PAGE, static_url_path="")
+    mimetypes.add_type("text/javascript", ".js")  # on Windows the registry may say otherwise, and browsers then refuse it
+    # Another site's name may be made to point here (DNS rebinding).
+    app.config.update(TRUSTED_HOSTS=[HOST, "localhost"], MAX_CONTENT_LENGTH=CANVAS_SIDE**2)
     one_at_a_time = threading.Lock()
 
     @app.before_request
-    def refuse_strangers() -> None:
-        # Another site's name may be made to point here (DNS rebinding), and its pages may send requests here.
-        if request.host.partition(":")[0] not in (HOST, "localhost"):
+    def refuse_other_sites() -> None:
+        if request.headers.get("Origin", own := request.host_url.rstrip("/")) != own:
             abort(403)
-        if request.headers.get("Origin", request.host_url.rstrip("/")) != request.host_url.rstrip("/"):
-            abort(403)
-        if "Transfer-Encoding" in request.headers:  # of no stated size
-            abort(411)
 
     @app.after_request
-    def keep_to_itself(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
+    def keep_to_itself(response: "Response") -> "Response":
+        response.headers.update(HEADERS)
         return response
 
-    @app.get("/", defaults={"name": "index.html"})
-    @app.get("/<name>")
-    def page(name: str) -> Response:
-        if name not in files:
-            abort(404)
-        return Response(files[name], mimetype=mimetypes.guess_type(name)[0])
+    @app.get("/")
+    def page() -> "Response":
+        return app.send_static_file("index.html")
 
     @app.get("/source")
     def where_from() -> dict[str, str]:
@@ -124,12 +117,8 @@ def make_app(net: nn.Module, source: str) -> "Flask":
         drawing = request.get_data()
         if len(drawing) != CANVAS_SIDE**2:
             abort(400)
-        if not one_at_a_time.acquire(blocking=False):
-            abort(429)
-        try:
+        with one_at_a_time:  # the network's hooks are of one drawing
             return look(net, drawing)
-        finally:
-            one_at_a_time.release()
 
     return app
 
@@ -140,51 +129,12 @@ def listen(app: "Flask", port: int) -> "BaseWSGIServer":
     Raises:
         ConfigError: The port is in use, may not be used, or is none.
     """
-    from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+    from werkzeug.serving import make_server
 
-    class Handler(WSGIRequestHandler):
-        """Serves one request, for which there is little time."""
-
-        protocol_version = "HTTP/1.0"  # one request a connection
-
-        def handle(self) -> None:
-            # Not a time limit of the socket's, which every byte that trickles in would renew.
-            ending = threading.Timer(REQUEST_S, self.cut)
-            ending.daemon = True
-            ending.start()
-            try:
-                super().handle()
-            finally:
-                ending.cancel()
-
-        def cut(self) -> None:
-            with contextlib.suppress(OSError):  # the client has gone already
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-    class Server(ThreadedWSGIServer):
-        """A thread a connection, and no more than MAX_CONNECTIONS of them."""
-
-        free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-
-        def process_request(self, request: Any, client_address: Any) -> None:
-            if self.free.acquire(blocking=False):
-                super().process_request(request, client_address)
-            else:
-                self.shutdown_request(request)
-
-        def process_request_thread(self, request: Any, client_address: Any) -> None:
-            try:
-                super().process_request_thread(request, client_address)
-            finally:
-                self.free.release()
-
-    # Nothing of what strangers send: neither a line per request nor one per broken connection.
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of an earlier server's closed connections
-        try:
-            listener.bind((HOST, port))
-            listener.listen()
-        except (OSError, OverflowError) as error:
-            raise ConfigError(f"--port {port}: cannot be listened on ({one_line(error)}); --port 0 takes a free one") from None
-        return Server(HOST, listener.getsockname()[1], app, Handler, fd=listener.fileno())
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # neither a line per request nor one per broken connection
+    try:
+        listener = socket.create_server((HOST, port))  # make_server would print what is wrong, and end the process
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--port {port}: cannot be listened on ({one_line(error)}); --port 0 takes a free one") from None
+    with listener:
+        return make_server(HOST, port, app, threaded=True, fd=listener.fileno())

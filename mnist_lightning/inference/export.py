@@ -5,7 +5,7 @@ their softmax are the probabilities. It is compared with the network on every te
 """
 
 import statistics
-import time
+import timeit
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ from mnist_lightning.files import replacing
 from mnist_lightning.inference.fold import fold
 from mnist_lightning.inference.load import GreyValues, OnnxNetwork, Trained
 
-SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2"}
 MIN_INT8_ACCURACY = 0.993  # on MNIST; below, eight bits have cost too much
 CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 are chosen
-MAX_IMAGES = 2**31 - 1  # of a batch; torch 2.6 exports no dimension without a bound
 BATCH = 250  # images
-OPSET = 18  # of ONNX files by torch before 2.9
+ANY_NUMBER = {"images": {0: torch.export.Dim("N", max=2**31 - 1)}}  # torch 2.6 exports no dimension without a bound
+OPSET, IR_VERSION = 18, 8  # of ONNX files: what ONNX Runtime 1.15 reads
 TOLERANCE = 1e-3  # of the largest logit; single precision sums in another order, no more
 
 
@@ -54,51 +53,60 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
         raise ConfigError(f"{path}: exists already and is not overwritten; name another file with --out FILE")
     assert isinstance(trained.net, GreyValues)
     folded = GreyValues(fold(trained.net.net)).eval().requires_grad_(False)
-    left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
-    dynamic = {"images": {0: torch.export.Dim("N", max=MAX_IMAGES)}}
     with replacing(path) as part:
         if file_format == "onnx":
-            _write_onnx(folded, images, dynamic, part, trained, data if int8 else None)
+            _write_onnx(folded, images, part)
+            if int8:
+                _quantize(part, data)
+            _complete(part, trained)
             exported: nn.Module = OnnxNetwork(part, num_threads=1)
         else:
-            torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=dynamic), part)
+            torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=ANY_NUMBER), part)
             exported = torch.export.load(part).module()  # written a moment ago: safe to read
         compared = _compare(trained.net, exported, data, int8)
-    own, exported_ms = (_latency_ms(run, images[:1]) for run in (trained.net, exported))
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    own_ms, exported_ms = (_latency_ms(run, images[:1]) for run in (trained.net, exported))
     return "\n".join(
         [
             f"{path}: {path.stat().st_size:,} bytes, {'int8' if int8 else 'float32'}",
             "  input        images uint8 (N, 28, 28), light on black; output: logits (N, 10)",
             f"  batch norms  {f'{left} left, which no convolution can take over' if left else 'all folded into convolutions'}",
             f"  compared     {compared}",
-            f"  latency      {exported_ms:.3f} ms an image on one thread; {own:.3f} ms by PyTorch",
+            f"  latency      {exported_ms:.3f} ms an image on one thread; {own_ms:.3f} ms by PyTorch",
         ]
     )
 
 
-def _write_onnx(
-    net: nn.Module, images: Tensor, dynamic: dict[str, Any], part: Path, trained: Trained, calibrate_on: DigitsDataModule | None
-) -> None:
+def _write_onnx(net: nn.Module, images: Tensor, part: Path) -> None:
     try:
-        import onnx
+        import onnxruntime  # noqa: F401  # what reads it, and quantizes
         import onnxscript  # noqa: F401  # what torch.onnx.export writes its operators with
-        from onnxruntime import quantization
     except ImportError as error:
         raise ConfigError(f"--format onnx: {error.name} is missing; pip install 'mnist-lightning[onnx]'") from None
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
+    kept: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "opset_version": OPSET, "verbose": False}
     if torch.torch_version.TorchVersion(torch.__version__) >= "2.9":
-        torch.onnx.export(net, (images,), part, **names, dynamic_shapes=dynamic, dynamo=True, external_data=False)
+        torch.onnx.export(net, (images,), part, **kept, dynamic_shapes=ANY_NUMBER, dynamo=True, external_data=False)
     else:  # what was the default until then: today's onnxscript does not work with the new one of that time
-        axes = {name: {0: "N"} for name in ("images", "logits")}
-        torch.onnx.export(net, (images,), part, **names, dynamic_axes=axes, dynamo=False, opset_version=OPSET)
-    if calibrate_on:
-        quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
-        quantization.quantize_static(part, part, _Calibration(calibrate_on), per_channel=True)
+        torch.onnx.export(net, (images,), part, **kept, dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}}, dynamo=False)
+
+
+def _quantize(part: Path, data: DigitsDataModule) -> None:
+    from onnxruntime import quantization
+
+    quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
+    quantization.quantize_static(part, part, _Calibration(data), per_channel=True)
+
+
+def _complete(part: Path, trained: Trained) -> None:
+    """Adds to an ONNX file what `evaluate` needs of the run."""
+    import onnx
+
     model = onnx.load(part)
+    model.ir_version = IR_VERSION
+    del model.opset_import[1:]  # the quantizer notes domains that no node is of, and that older versions refuse
     for node in model.graph.node:  # the exporter notes where in which source file each comes from, half of the bytes
         del node.metadata_props[:]
-    # What `evaluate` needs of the run.
     onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(trained.cfg), "parameters": str(trained.params)})
     onnx.save(model, part)
 
@@ -138,14 +146,11 @@ def _compare(net: nn.Module, exported: nn.Module, data: DigitsDataModule, int8: 
 
 
 def _latency_ms(run: nn.Module, image: Tensor) -> float:
-    """Median wall time of one image, of 500 after 50 that warm up."""
+    """Median wall time of one image on one thread, of 500 after 50 that warm up."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    times = []
+    # Not torch.utils.benchmark: where a CUDA toolkit is installed and no GPU, its import warns of that.
     with torch.inference_mode():
-        for _ in range(550):
-            started_s = time.perf_counter()
-            run(image)
-            times.append(time.perf_counter() - started_s)
+        times_s = timeit.repeat(lambda: run(image), repeat=550, number=1)
     torch.set_num_threads(threads)
-    return 1000 * statistics.median(times[50:])
+    return 1000 * statistics.median(times_s[50:])

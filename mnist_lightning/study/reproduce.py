@@ -44,7 +44,8 @@ def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
         ConfigError: The directory holds no finished run, or none that can be read safely.
     """
     # torch and lightning take seconds, which a wrong path must not cost.
-    from mnist_lightning.inference.load import refuse_strangers, with_places_of_here
+    from mnist_lightning.config.build import refuse_strangers
+    from mnist_lightning.inference.load import with_places_of_here
     from mnist_lightning.training import checkpoints
     from mnist_lightning.training.fit import run
 

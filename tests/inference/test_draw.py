@@ -3,7 +3,9 @@
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from mnist_lightning.data.datamodule import synthetic
 from mnist_lightning.inference import draw
 from mnist_lightning.inference.draw import CANVAS_SIDE, listen, make_app
 from mnist_lightning.inference.load import load
-from tests.conftest import Finished
+from tests.conftest import Finished, one_error
 
 pytest.importorskip("flask", reason="the extra draw is not installed")
 if TYPE_CHECKING:
@@ -64,9 +66,8 @@ def test_an_empty_canvas_shows_nothing(client: "FlaskClient") -> None:
     [
         (CANVAS_SIDE**2 - 1, {}, 400),
         (CANVAS_SIDE**2 + 1, {}, 413),
-        (50_000_000, {}, 413),
-        (CANVAS_SIDE**2, {"host": "127.0.0.1.evil.example:8000"}, 403),
-        (CANVAS_SIDE**2, {"host": "evil.example"}, 403),
+        (CANVAS_SIDE**2, {"host": "127.0.0.1.evil.example:8000"}, 400),
+        (CANVAS_SIDE**2, {"host": "evil.example"}, 400),
         (CANVAS_SIDE**2, {"Origin": "http://evil.example"}, 403),
         (CANVAS_SIDE**2, {"Origin": "http://127.0.0.1:9999"}, 403),
         (CANVAS_SIDE**2, {"Origin": "null"}, 403),
@@ -75,14 +76,6 @@ def test_an_empty_canvas_shows_nothing(client: "FlaskClient") -> None:
 )
 def test_strangers_and_other_sizes_are_refused(client: "FlaskClient", size: int, headers: dict[str, str], status: int) -> None:
     assert ask(client, bytes(size), **headers)[0] == status
-
-
-@pytest.mark.parametrize(
-    "path", ["/../draw.py", "/%2e%2e/draw.py", "/..%2fdraw.py", "//etc/passwd", "/draw.py", "/page/", "/look"]
-)
-def test_no_other_file_is_served(client: "FlaskClient", path: str) -> None:
-    with client.get(path, headers={"Host": "127.0.0.1"}) as response:
-        assert response.status_code in (403, 404, 405)
 
 
 def test_the_page_brings_everything_itself(client: "FlaskClient") -> None:
@@ -94,36 +87,32 @@ def test_the_page_brings_everything_itself(client: "FlaskClient") -> None:
         assert "//" not in text.replace("// ", "")
 
 
-def test_one_prediction_at_a_time(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, go_on = threading.Event(), threading.Event()
+def test_one_prediction_at_a_time(client: "FlaskClient", monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's hooks would mix two drawings."""
+    under_way, most = 0, 0
 
     def slow_look(*args: object) -> dict[str, object]:
-        started.set()
-        assert go_on.wait(10)
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.05)
+        under_way -= 1
         return {}
 
     monkeypatch.setattr(draw, "look", slow_look)
-    app = make_app(load(trained_run).net, "somewhere")
-    statuses: list[int] = []
-    first = threading.Thread(target=lambda: statuses.append(ask(app.test_client(), bytes(CANVAS_SIDE**2))[0]))
-    first.start()
-    assert started.wait(10)
-    statuses.append(ask(app.test_client(), bytes(CANVAS_SIDE**2))[0])
-    go_on.set()
-    first.join()
-    assert statuses == [429, 200]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ask(client.application.test_client(), bytes(CANVAS_SIDE**2)), range(4)))
+    assert (answers, most) == ([(200, {})] * 4, 1)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python leaves the socket of port 70000 open
 @pytest.mark.parametrize("port", ["taken", 70000])
 def test_a_port_that_cannot_be_had_is_one_line(trained_run: Path, cli: Callable[..., Finished], port: int | str) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
+    with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1] if port == "taken" else port
-        done = cli("draw", trained_run, "--port", number)
-    assert (done.status, len(done.err.splitlines())) == (2, 1)
-    assert done.err.startswith(f"error: --port {number}: cannot be listened on (")
-    assert done.err.endswith("; --port 0 takes a free one\n")
+        line = one_error(cli("draw", trained_run, "--port", number), 2)
+    assert line.startswith(f"--port {number}: cannot be listened on (")
+    assert line.endswith("; --port 0 takes a free one")
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------------
@@ -158,6 +147,7 @@ def page(request: pytest.FixtureRequest, address: str) -> Iterator["Page"]:
         assert complaints == []
 
 
+@pytest.mark.slow
 def test_strokes_are_read_as_they_are_drawn(page: "Page") -> None:
     from playwright.sync_api import expect
 

@@ -77,7 +77,7 @@ def test_command_finds_the_accuracy_of_the_run(trained_run: Path, cli: Callable[
     done = cli("evaluate", trained_run, "--json")
     assert (done.status, done.err) == (0, "")
     assert json.loads(done.out)["accuracy"] == read_verdict(trained_run)["accuracy"]
-    shown = cli("evaluate", f"ckpt={trained_run}")
+    shown = cli("evaluate", trained_run)
     assert shown.status == 0
     assert shown.out.startswith(f"PASSED  {trained_run}/last.ckpt, weights of the last epoch: gate.rule=last\n")
     assert "200 test images of synthetic; not judged: not MNIST" in shown.out

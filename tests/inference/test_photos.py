@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
@@ -12,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from mnist_lightning.data.datamodule import synthetic
-from mnist_lightning.inference.photos import PictureError, fit, keep_digit, prepare, thicken
+from mnist_lightning.inference.photos import PictureError, fit, keep_digit, prepare
 
 DIGIT = synthetic.draw(20, seed=5)[0][synthetic.draw(20, seed=5)[1] == 2][0]
 
@@ -98,7 +99,7 @@ def test_every_kind_of_picture_becomes_the_same_image(tmp_path: Path, picture: C
     picture().save(tmp_path / "a.png")
     image = prepare(tmp_path / "a.png")
     assert (image.shape, image.dtype) == ((28, 28), torch.uint8)
-    expected = fit(pil_to_tensor(grey())[0] / 255)
+    expected = fit(np.asarray(grey()) / 255)
     assert likeness(image, expected) > 0.88
     turned = expected.rot90()
     assert likeness(image, turned) < 0.6  # the measure tells another picture
@@ -107,7 +108,7 @@ def test_every_kind_of_picture_becomes_the_same_image(tmp_path: Path, picture: C
 @pytest.mark.parametrize("ending", ["jpg", "webp", "bmp", "gif", "tif"])
 def test_formats(tmp_path: Path, ending: str) -> None:
     dark_on_light().convert("RGB").save(tmp_path / f"a.{ending}")
-    assert likeness(prepare(tmp_path / f"a.{ending}"), fit(pil_to_tensor(grey())[0] / 255)) > 0.88
+    assert likeness(prepare(tmp_path / f"a.{ending}"), fit(np.asarray(grey()) / 255)) > 0.88
 
 
 def test_the_orientation_that_the_camera_noted_counts(tmp_path: Path) -> None:
@@ -115,13 +116,13 @@ def test_the_orientation_that_the_camera_noted_counts(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6  # "rotate by 90° clockwise to view"
     turned.save(tmp_path / "a.jpg", exif=exif)
-    assert likeness(prepare(tmp_path / "a.jpg"), fit(pil_to_tensor(grey())[0] / 255)) > 0.88
+    assert likeness(prepare(tmp_path / "a.jpg"), fit(np.asarray(grey()) / 255)) > 0.88
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 30), (30, 100), (7, 7)])
 def test_the_box_is_mnists(height: int, width: int) -> None:
     """20 pixels on the longer side, the ratio kept, the centre of mass on pixel 14."""
-    ink = torch.zeros(150, 140)
+    ink = np.zeros((150, 140))
     ink[11 : 11 + height, 33 : 33 + width] = 1
     image = fit(ink)
     rows, columns = (image.amax(dim).nonzero().squeeze(1) for dim in (1, 0))
@@ -139,19 +140,11 @@ def test_mnist_images_are_already_prepared(real_mnist: list[str]) -> None:
 
     data = compose_config(*real_mnist).data
     for image in load(data.root, [], [])["test"][0][:50]:
-        assert likeness(fit(image / 255), image) > 0.99
-
-
-def test_a_pen_is_thickened_and_a_brush_is_not() -> None:
-    ink = torch.zeros(200, 200)
-    ink[20:180, 99:101] = 1
-    assert 12 <= thicken(ink).sum(1).max() <= 18  # 9 % of 160
-    ink[20:180, 80:120] = 1
-    assert torch.equal(thicken(ink), ink)
+        assert likeness(fit(image.numpy() / 255), image) > 0.99
 
 
 def test_what_reaches_in_from_outside_counts_where_there_is_nothing_else() -> None:
-    ink = torch.zeros(100, 100)
+    ink = np.zeros((100, 100))
     ink[:, 40:50] = 1
     assert keep_digit(ink).sum() == 1000
     ink[20:60, 70:80] = 1
@@ -187,14 +180,14 @@ def gradient() -> Image.Image:
         (lambda path: b"a shopping list", "is no picture; PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM are read"),
         (lambda path: b"", "is no picture"),
         (lambda path: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "is no picture"),
-        (lambda path: saved(dark_on_light(), path)[:3000], "is damaged: "),
-        (lambda path: saved(dark_on_light(), path)[:40], "is (damaged|no picture)"),
-        (lambda path: saved(Image.new("L", (1, 1)), path), "has 1×1 pixels; a digit needs at least 5 a side"),
+        (lambda path: saved(dark_on_light(), path)[:3000], "cannot be read: "),
+        (lambda path: saved(dark_on_light(), path)[:40], "(cannot be read|is no picture)"),
+        (lambda path: saved(Image.new("L", (1, 1)), path), "nothing is drawn in it"),
         (lambda path: saved(Image.new("L", (300, 200), 255), path), "nothing is drawn in it"),
         (lambda path: saved(Image.new("RGBA", (300, 200)), path), "nothing is drawn in it"),
         (lambda path: saved(noise(), path), "nothing is drawn in it"),
         (lambda path: saved(gradient(), path), "nothing is drawn in it"),
-        (lambda path: bomb(), r"has 400,000,000 pixels; at most 89,478,485 are decoded: scale it down"),
+        (lambda path: bomb(), r"cannot be read: Image size \(400000000 pixels\) exceeds limit"),
     ],
 )
 def test_what_is_no_picture_of_a_digit_is_refused(tmp_path: Path, contents: Callable[[Path], bytes], message: str) -> None:
@@ -206,5 +199,5 @@ def test_what_is_no_picture_of_a_digit_is_refused(tmp_path: Path, contents: Call
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"nothing\.png: there is no such file$"):
+    with pytest.raises(PictureError, match=r"nothing\.png: cannot be read: No such file or directory$"):
         prepare(tmp_path / "nothing.png")

@@ -55,7 +55,7 @@ def test_the_others_are_predicted_where_one_file_is_no_picture(
 
 
 def test_json(trained_run: Path, pictures: Path, cli: Callable[..., Finished]) -> None:
-    done = cli("predict", f"ckpt={trained_run}", pictures / "3.png", "--json")
+    done = cli("predict", trained_run, pictures / "3.png", "--json")
     assert (done.status, done.err) == (0, "")
     [record] = json.loads(done.out)
     assert record["digit"] == 3

@@ -65,7 +65,6 @@ async function ask() {
   try {
     const response = await fetch("look", { method: "POST", body: grey });
     if (response.ok) show(await response.json());
-    else changed ||= response.status === 429; // another window was first
   } catch {
     byId("digit").textContent = "nothing: the server has ended";
   }

@@ -21,7 +21,7 @@ from mnist_lightning.data.datamodule import (
     mnist_files,
     normalize,
 )
-from mnist_lightning.data.datamodule import datamodule as data_module
+from mnist_lightning.data import datamodule as data_module
 from tests.conftest import quiet_trainer
 
 

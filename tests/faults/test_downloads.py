@@ -121,10 +121,6 @@ FAULTS: dict[str, Answer | None] = {
     "says too much": lambda c, rng: c.sendall(OK + b"Content-Length: 99999999999999\r\n\r\n" + cut(rng)),
     "sends more": answer_with(OK + b"\r\n" + CONTENTS + b"\0"),
     "never ends": lambda c, rng: (c.sendall(OK + b"\r\n"), forever(c, CONTENTS))[1],
-    "never ends, in a chunk of -1 bytes": lambda c, rng: (
-        c.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"),
-        forever(c, CONTENTS),
-    )[1],
     "flips a bit": lambda connection, rng: connection.sendall(WHOLE + flipped(rng)),
     "another file": answer_with(OK + b"\r\n" + gzip.compress(b"another")),
     "HTML": page("200 OK"),

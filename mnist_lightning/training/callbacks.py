@@ -17,26 +17,17 @@ from mnist_lightning import files
 from mnist_lightning.data.augmentation import Affine
 
 
-class EpochSeed(L.Callback):
-    """Seeds augmentation and dropout anew at every epoch, so that an epoch draws the same after a resume as without one.
-
-    Args:
-        seed: Of the run. Every epoch of every process has numbers of its own.
-    """
+class EpochStart(L.Callback):
+    """Seeds augmentation and dropout anew, so that an epoch draws the same after a resume as without one, and tells the
+    augmentation which epoch begins."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Hashed, since torch keeps 32 bits of a seed, and neighbouring seeds and epochs must not meet.
+        # Hashed, since torch keeps 32 bits of a seed, and neighbouring seeds and epochs must not meet; by process, too.
         name = f"{self.seed}/{trainer.current_epoch}/{trainer.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-class AugmentationStrength(L.Callback):
-    """Tells the augmentation which epoch begins, where it wants to know."""
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         augmentation = trainer.datamodule.augmentation  # type: ignore[attr-defined]
         if isinstance(augmentation, Affine):
             augmentation.begin_epoch(trainer.current_epoch, trainer.max_epochs or 1)

@@ -17,10 +17,10 @@ VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetri
 
 def device_of(accelerator: str) -> torch.device:
     """The device that the name of one of Lightning's accelerators stands for here."""
-    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
-        return torch.device("mps")
-    use_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
+    kind = "cuda" if accelerator == "gpu" else accelerator
+    if kind == "auto":
+        kind = "mps" if torch.backends.mps.is_available() else "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(kind)
 
 
 def device_name(device: torch.device) -> str:

@@ -26,7 +26,7 @@ from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import signals
-from mnist_lightning.training.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
+from mnist_lightning.training.callbacks import EpochBar, EpochStart, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
 from mnist_lightning.training.cuda_graph import GraphedClassifier, require_device
 from mnist_lightning.training.environment import device_name, device_of, versions
@@ -52,9 +52,6 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     Args:
         cfg: Composed from `conf/config.yaml`, without its `hydra` node.
         output_dir: The run's own directory; one that holds a run already is refused, but with `resume`.
-
-    Returns:
-        The verdict, as `verdict.json` has it.
 
     Raises:
         ConfigError: A value breaks a rule; nothing was trained.
@@ -83,13 +80,15 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
 
 
 def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
-    """The run in a process that is not its first, which has made the directory ready and writes the verdict."""
+    """The run in another process; each looks at the directory by itself."""
     taken = look(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
         return Verdict(**taken.finished.verdict)
     gate = make_gate(cfg)
     _fit_and_test(cfg, output_dir, gate, taken)
-    return gate.verdict(cfg.seed)
+    verdict = gate.verdict(cfg.seed)
+    verdict.exit_status = OK  # a miss has been raised
+    return verdict
 
 
 def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -> None:
@@ -178,7 +177,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     last = EpochCheckpoint(output_dir, "last")
     events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
     # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
-    callbacks: list[Callback] = [EpochSeed(cfg.seed), AugmentationStrength(), table, Dashboard(cfg, events, table), gate]
+    callbacks: list[Callback] = [EpochStart(cfg.seed), table, Dashboard(cfg, events, table), gate]
     show_progress = sys.stderr.isatty()
     trainer = build(
         cfg,
@@ -205,14 +204,7 @@ def quieten() -> None:
 
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:
-    """Makes the directory this run's own by `config.yaml`, the resolved configuration, in it.
-
-    Args:
-        output_dir: Of which the caller holds the lock.
-
-    Raises:
-        ConfigError: Another run has claimed it.
-    """
+    """Makes the directory, of which the caller holds the lock, this run's own by `config.yaml`, the resolved configuration."""
     if (output_dir / "config.yaml").exists():
         raise ConfigError(
             f"{output_dir}: the directory holds a run already (config.yaml); "

@@ -30,12 +30,7 @@ class Taken:
 
 
 def take_up(directory: Path, cfg: DictConfig) -> Taken:
-    """Looks at a run's directory and makes it ready: what does not go on there is set aside.
-
-    Args:
-        directory: May not exist yet. Of which the caller holds the lock.
-        cfg: The configuration to go on with.
-    """
+    """Looks at a directory, of which the caller holds the lock, and sets aside what does not go on there."""
     remove_parts(directory)
     taken = look(directory, cfg)
     if taken == Taken() and (directory / "config.yaml").exists():

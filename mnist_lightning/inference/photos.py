@@ -130,13 +130,14 @@ def _background(grey: Pixels) -> Pixels:
     Absolute, not squared: the surface then follows the majority of the pixels, and strokes do not pull it up or down. Found by
     least squares, each pixel weighed by one over its distance to the surface before.
     """
-    y, x = np.meshgrid(*(np.linspace(-1, 1, side, dtype=np.float32) for side in grey.shape), indexing="ij")
+    y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
     values, known = grey[::4, ::4].ravel(), terms[::4, ::4].reshape(-1, 6)  # each sixteenth pixel is enough
     distance = np.abs(values - np.median(values))
     for _ in range(20):
-        weights = 1 / np.sqrt(distance + 1)  # a difference below one grey value is none
-        factors = np.linalg.lstsq(weights[:, None] * known, weights * values, rcond=None)[0]
+        weighed = known.T / (distance + 1)  # a difference below one grey value is none
+        # The normal equations, six by six: on all pixels BLAS would start threads, which cost more than they save.
+        factors = np.linalg.lstsq(weighed @ known, weighed @ values, rcond=None)[0]
         distance = np.abs(values - known @ factors)
     return terms @ factors
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
+from mnist_lightning.data import datamodule as data_module
 from mnist_lightning.data.datamodule import (
     DigitsDataModule,
     IndexBatches,
@@ -21,7 +22,6 @@ from mnist_lightning.data.datamodule import (
     mnist_files,
     normalize,
 )
-from mnist_lightning.data import datamodule as data_module
 from tests.conftest import quiet_trainer
 
 

@@ -71,14 +71,14 @@ def test_digits_keep_their_accuracy_as_photos(trained_run: Path, tmp_path: Path)
     """Enlarged, inverted, off centre and in uneven light, as well as in the data set itself."""
     trained = load(trained_run)
     test = load_data(trained.cfg).splits["test"]
-    images, labels = test.images[:50], test.labels[:50]
+    images, labels = test.images[:30], test.labels[:30]
     photos = []
     for index, image in enumerate(images):
         enlarged = Image.fromarray(image.numpy()).resize((200, 200), Image.Resampling.BICUBIC)
-        margins = (index, 3 * index % 100, 99 - index, 7 * index % 100)
+        margins = (3 * index, 7 * index % 100, 99 - 3 * index, 11 * index % 100)
         paper = 1 - 0.8 * pil_to_tensor(ImageOps.expand(enlarged, margins))[0] / 255
         light = torch.linspace(120, 240, paper.shape[1])
         Image.fromarray((paper * light).byte().numpy()).save(tmp_path / "a.png")
         photos.append(prepare(tmp_path / "a.png"))
     before, after = ((trained.net(x).argmax(1) == labels).double().mean() for x in (images, torch.stack(photos)))
-    assert after >= before - 0.03
+    assert after >= before - 0.04

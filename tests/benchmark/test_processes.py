@@ -29,7 +29,7 @@ COMMAND = """
 import sys
 from mnist_lightning.benchmark.processes import run_command
 
-run_command(*sys.argv[2:], f"hydra.run.dir={sys.argv[1]}", "trainer.max_epochs=1000")
+run_command(*sys.argv[2:], f"hydra.run.dir={sys.argv[1]}", "trainer.max_epochs=1000", "gate.within_epochs=1000")
 """
 
 

@@ -1,18 +1,15 @@
 """The five ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
 
-Each is built once, in a process of its own, and returns a function that takes a number of steps, runs them after a warm-up, and
-returns their seconds. `evaluation` is a sixth of the kind: its step is one evaluation of all test images.
+Each is built once, in a process of its own, and times rounds of steps after a warm-up. `evaluation` is a sixth of the kind.
 """
 
-import multiprocessing
-import os
-import resource
+import contextlib
+import io
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,51 +24,48 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
 from mnist_lightning.config.build import build
-from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
 from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK
-from mnist_lightning.training.environment import device_of
-from mnist_lightning.training.fit import assemble, make_gate, quieten
+from mnist_lightning.training.fit import Assembled, assemble, make_gate
 from mnist_lightning.training.lit_module import decay_groups
 from mnist_lightning.training.memory import keep_freed
 
 WARM_UP = 5  # steps of each round that are not timed: workers start, caches fill
 WORKERS = 2  # of the contestants that load by worker processes: the fastest number on two cores
 
+Contestant = Callable[[int], float]  # from a number of steps to the seconds of one
 
-class Clock(L.Callback):
-    """Times the steps of one Lightning epoch after the warm-up: from one step's end to the last's."""
 
-    def __init__(self) -> None:
-        self.first = self.last = 0.0
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        done = trainer.fit_loop.epoch_loop.batch_idx
-        if done == WARM_UP - 1 or trainer.is_last_batch:
-            _wait_for_device()
-        self.last = time.perf_counter()
-        if done == WARM_UP - 1:
-            self.first = self.last
+def now() -> float:
+    """Seconds, once a GPU has done what it was told: it runs behind the program."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def timed(step: Callable[[], object], steps: int) -> float:
-    """Seconds of `steps` calls after the warm-up."""
+    """Seconds of a step: the mean over so many, after a warm-up."""
     for _ in range(WARM_UP):
         step()
-    _wait_for_device()
-    start = time.perf_counter()
+    start = now()
     for _ in range(steps):
         step()
-    _wait_for_device()
-    return time.perf_counter() - start
+    return (now() - start) / steps
 
 
-def _wait_for_device() -> None:
-    """A GPU runs behind the program: without this, only the launching would be timed."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+class Clock(L.Callback):
+    """Times the calls of `training_step` in one epoch after the warm-up."""
+
+    seconds_per_call = start = math.nan
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        done = trainer.fit_loop.epoch_loop.batch_idx + 1
+        if done == WARM_UP:
+            self.start = now()
+        elif trainer.is_last_batch:
+            self.seconds_per_call = (now() - self.start) / (done - WARM_UP)
 
 
 class PerImage(Dataset[tuple[Tensor, int]]):
@@ -79,14 +73,9 @@ class PerImage(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
-        self.transform = transforms.Compose(
-            [
-                transforms.ColorJitter(brightness=0.4, contrast=0.4),
-                transforms.RandomRotation(5),
-                transforms.ToTensor(),
-                transforms.Normalize((MEAN,), (STD,)),
-            ]
-        )
+        jitter, rotation = transforms.ColorJitter(brightness=0.4, contrast=0.4), transforms.RandomRotation(5)
+        to_tensor, normalization = transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))
+        self.transform = transforms.Compose([jitter, rotation, to_tensor, normalization])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,26 +104,24 @@ def per_image_loader(data: DigitsDataModule) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=data.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
 
 
-def published_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+def take_step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor) -> Tensor:
+    loss = F.cross_entropy(net(images), targets)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def published_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """1. The published loop, written out: per-image PIL transforms, workers, stock modules, `.item()` every step."""
     net = stock_network(cfg).to(device).train()
     optimizer, loader = published_sgd(net), per_image_loader(data)
 
-    def round_of(steps: int) -> float:
-        batches, losses = endless(loader), []
+    def losses() -> Iterator[float]:
+        for images, targets in endless(loader):
+            yield take_step(net, optimizer, images.to(device), targets.to(device)).item()
 
-        def step() -> None:
-            images, targets = next(batches)
-            images, targets = images.to(device), targets.to(device)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(images), targets)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-
-        return timed(step, steps)
-
-    return round_of
+    return lambda steps: timed(losses().__next__, steps)
 
 
 class TypicalModule(L.LightningModule):
@@ -158,7 +145,7 @@ class TypicalModule(L.LightningModule):
         return published_sgd(self.net)
 
 
-def typical_lightning(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+def typical_lightning(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """2. A usual Lightning set-up: transforms in the dataset, workers, torchmetrics, a log entry every step."""
 
     def round_of(steps: int) -> float:
@@ -176,90 +163,78 @@ def typical_lightning(cfg: DictConfig, data: DigitsDataModule, device: torch.dev
                 enable_progress_bar=sys.stderr.isatty(),
             )
             trainer.fit(TypicalModule(stock_network(cfg)), per_image_loader(data))
-        return clock.last - clock.first
+        return clock.seconds_per_call
 
     return round_of
 
 
-def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+@contextlib.contextmanager
+def own_run(cfg: DictConfig, data: DigitsDataModule) -> Iterator[Assembled]:
+    """A run of this project, in a folder of its own and without its lines on the terminal."""
+    gate = make_gate(cfg)
+    gate.on_miss = "warn"
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        parts = assemble(cfg, Path(folder), gate)
+        parts.data.splits = data.splits  # read once for all rounds
+        yield parts
+
+
+def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """3. This project as a user runs it: gate, epoch table, checkpoints, events, the configured augmentation."""
 
     def round_of(steps: int) -> float:
-        clock, gate = Clock(), make_gate(cfg)
-        gate.on_miss = "warn"
-        with tempfile.TemporaryDirectory() as folder, silence():
-            parts = assemble(cfg, Path(folder), gate)
-            parts.data.splits = data.splits  # read once for all contestants
-            chunk = BATCHES_PER_CHUNK if cfg.cuda_graph else 1
-            calls = -(-steps // chunk)  # of training_step
-            parts.trainer.limit_train_batches = calls + WARM_UP
+        clock = Clock()
+        with own_run(cfg, data) as parts:
+            steps_per_call = BATCHES_PER_CHUNK if cfg.cuda_graph else 1
+            parts.trainer.limit_train_batches = -(-steps // steps_per_call) + WARM_UP
             parts.trainer.limit_val_batches = 1
             parts.trainer.fit_loop.max_epochs = 1
             parts.trainer.callbacks.append(clock)  # type: ignore[attr-defined]
             parts.trainer.fit(parts.classifier, datamodule=parts.data)
-        return (clock.last - clock.first) * steps / (calls * chunk)
+        return clock.seconds_per_call / steps_per_call
 
     return round_of
 
 
-def evaluation(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+def evaluation(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """The project's evaluation of all test images, as after every epoch; a step is one of them."""
 
     def round_of(steps: int) -> float:
-        with tempfile.TemporaryDirectory() as folder, silence():
-            parts = assemble(cfg, Path(folder), make_gate(cfg))
-            parts.data.splits = data.splits
-            start = time.perf_counter()
+        with own_run(cfg, data) as parts:
+            start = now()
             for _ in range(steps):
                 parts.trainer.validate(parts.classifier, datamodule=parts.data, verbose=False)
-            return time.perf_counter() - start
+            return (now() - start) / steps
 
     return round_of
 
 
-def own_network(cfg: DictConfig, device: torch.device) -> nn.Module:
-    """The configured network as `LitClassifier` holds it, in a process as `assemble` sets it up."""
+def own_parts(cfg: DictConfig, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The configured network and optimizer as `LitClassifier` holds them, in a process as `assemble` sets it up."""
     keep_freed()
-    net: nn.Module = build(cfg, "model").to(device, memory_format=torch.channels_last)
-    return net.train()
+    net: nn.Module = build(cfg, "model").to(device, memory_format=torch.channels_last).train()
+    return net, build(cfg, "optimizer")(decay_groups(net))
 
 
-def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """4. The same batches, augmentation, network and optimizer as 3, in a loop without Lightning that logs nothing."""
-    net = own_network(cfg, device)
-    optimizer = build(cfg, "optimizer")(decay_groups(net))
+    net, optimizer = own_parts(cfg, device)
     loader = data.train_dataloader()
 
-    def round_of(steps: int) -> float:
-        batches = endless(loader)
+    def losses() -> Iterator[Tensor]:
+        for images, targets in endless(loader):
+            augmented = data.augmentation(images.to(device)[:, None].float())
+            yield take_step(net, optimizer, normalize(augmented), targets.to(device))
 
-        def step() -> None:
-            images, targets = (tensor.to(device) for tensor in next(batches))
-            images = normalize(data.augmentation(images[:, None].float()))
-            loss = F.cross_entropy(net(images), targets)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-        return timed(step, steps)
-
-    return round_of
+    return lambda steps: timed(losses().__next__, steps)
 
 
-def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Callable[[int], float]:
+def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """5. The floor: forward, backward and optimizer on one batch that lies ready."""
-    net = own_network(cfg, device)
-    optimizer = build(cfg, "optimizer")(decay_groups(net))
+    net, optimizer = own_parts(cfg, device)
     images = torch.randn(data.batch_size, 1, 28, 28, device=device)
     targets = torch.randint(NUM_CLASSES, (data.batch_size,), device=device)
-
-    def step() -> None:
-        loss = F.cross_entropy(net(images), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return lambda steps: timed(step, steps)
+    return lambda steps: timed(lambda: take_step(net, optimizer, images, targets), steps)
 
 
 CONTESTANTS = {
@@ -274,69 +249,3 @@ CONTESTANTS = {
 def endless(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         yield from loader
-
-
-class InProcess:
-    """A contestant in a process of its own, since memory settings and peaks are a process's; it waits between rounds.
-
-    Args:
-        name: Of `CONTESTANTS`, or "evaluation".
-        overrides: Of the configuration.
-    """
-
-    def __init__(self, name: str, overrides: list[str]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, name, overrides))
-        self.process.start()
-        theirs.close()  # so that the end of the process ends the pipe
-        self.peaks_bytes: list[int] = []
-        """Peak resident memory of the process after each round."""
-
-    def round_of(self, steps: int) -> float:
-        """Seconds of the steps.
-
-        Raises:
-            EOFError: The process has ended; its traceback is on stderr.
-        """
-        self.pipe.send(steps)
-        seconds, peak_bytes = self.pipe.recv()
-        self.peaks_bytes.append(peak_bytes)
-        return float(seconds)
-
-    def close(self) -> None:
-        self.pipe.close()  # which the process waits for
-        self.process.join()
-
-
-def _serve(pipe: Connection, name: str, overrides: list[str]) -> None:
-    """Runs a round for every number of steps received, until the pipe closes."""
-    quieten()
-    cfg = compose_config(*overrides)
-    data = read_data(cfg)
-    round_of = (CONTESTANTS | {"evaluation": evaluation})[name](cfg, data, device_of(str(cfg.trainer.accelerator)))
-    while True:
-        try:
-            steps = pipe.recv()
-        except EOFError:
-            return
-        seconds = round_of(steps)
-        pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
-
-
-def read_data(cfg: DictConfig) -> DigitsDataModule:
-    data: DigitsDataModule = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
-    data.prepare_data()
-    data.setup("fit")
-    return data
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keeps the line per epoch of the timed runs out of the table."""
-    stdout = sys.stdout
-    with Path(os.devnull).open("w", encoding="utf-8") as sys.stdout:
-        try:
-            yield
-        finally:
-            sys.stdout = stdout

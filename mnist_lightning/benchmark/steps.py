@@ -1,143 +1,159 @@
-"""`python -m mnist_lightning benchmark`: what a training step costs here, against the published loop and against the machine.
+"""What a training step costs here: against the published loop and the machine, and by network and batch size."""
 
-Five contestants take the same number of steps with the same network and batch size, each in a process of its own, in
-interleaved rounds of one run, so that what else the machine does falls on all alike; a figure is the median over the rounds.
-Overrides as for `mnist_lightning` (`model=net1 data.batch_size=256`), and `rounds=`, `steps=`, `out=` of its own. `table=cost`
-measures this project alone, over networks and batch sizes; `table=sweep` what sweeps cost, up to one of `jobs=` jobs.
-"""
-
+import functools
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from tabulate import tabulate
 from torch import nn
 
-from mnist_lightning.benchmark.contestants import CONTESTANTS, InProcess, read_data, timed
+from mnist_lightning.benchmark.contestants import CONTESTANTS, WARM_UP, Contestant, evaluation, timed
+from mnist_lightning.benchmark.processes import own_process, peak_bytes, run_command
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.models.summary import summarize
 from mnist_lightning.training.environment import device_name, device_of, versions
+from mnist_lightning.training.fit import quieten
 
-OWN_OPTIONS = {"rounds": 5, "steps": 40, "jobs": 64}
-TABLES = ("contestants", "cost", "sweep")
 NETWORKS = ("net1", "net2", "net3")
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
-
-
-# --- what the machine could do ------------------------------------------------------------------------------------------
 
 
 def matrix_product_flops(device: torch.device, size: int = 2048) -> float:
     """Floating-point operations per second of a large float32 matrix product: the best of a few, a bound and not a mean."""
     a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-
-    def product() -> None:
-        (a @ b).sum().item()  # waits for the device
-
-    return 2 * size**3 / min(timed(product, 1) for _ in range(5))
+    return 2 * size**3 / min(timed(lambda: a @ b, 1) for _ in range(5))
 
 
 def step_flops(net: nn.Module, batch_size: int) -> int:
-    """Of one training step: a forward and two backward products per multiply-add, the first layer's input gradient left out."""
+    """Of one training step: a forward and two backward products per multiply-add, the first layer's input gradient left out.
+
+    torch's FlopCounterMode says the same of the published networks, and 2.6 times as much of one with depthwise
+    convolutions, whose backward it takes for that of dense ones.
+    """
     layers = [layer.multiply_adds for layer in summarize(net) if layer.multiply_adds]
     return batch_size * 2 * (3 * sum(layers) - layers[0])
 
 
-def short_run(overrides: list[str], epochs: int) -> tuple[float, float]:
-    """Seconds and peak resident bytes of a whole command with one training step an epoch, and all test images after it."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+def short_run(overrides: list[str], epochs: int) -> dict[str, Any]:
+    """Seconds and peak memory of a whole command with one training step an epoch, and all test images after it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "mnist_lightning", *overrides, f"trainer.max_epochs={epochs}", "gate.on_miss=warn"]
-        command += ["+trainer.limit_train_batches=1", f"hydra.run.dir={folder}/run"]
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - start
-    return seconds, max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
+        once = [f"trainer.max_epochs={epochs}", "+trainer.limit_train_batches=1", f"hydra.run.dir={folder}/run"]
+        seconds, status, output = run_command(*overrides, *once, "gate.on_miss=warn")
+    if status:
+        raise RuntimeError(f"a run of {epochs} epochs ended with status {status}\n{output}")
+    return {"seconds": seconds, "peak_bytes": peak_bytes(of_children=True)}
 
 
-# --- the report ---------------------------------------------------------------------------------------------------------
+def take_round(name: str, overrides: tuple[str, ...], steps: int) -> tuple[float, int | None]:
+    """Seconds of a step of one of `CONTESTANTS` or of "evaluation", and the peak memory of this process so far."""
+    return _contestant(name, overrides)(steps), peak_bytes()
+
+
+@functools.cache
+def _contestant(name: str, overrides: tuple[str, ...]) -> Contestant:
+    quieten()
+    cfg = compose_config(*overrides)
+    return (CONTESTANTS | {"evaluation": evaluation})[name](cfg, read_data(cfg), device_of(str(cfg.trainer.accelerator)))
+
+
+def read_data(cfg: DictConfig) -> DigitsDataModule:
+    data: DigitsDataModule = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
+    data.prepare_data()
+    data.setup("fit")
+    if data.num_images("train") < (WARM_UP + 1) * data.batch_size:
+        raise ConfigError(f"data.batch_size={data.batch_size}: an epoch must have more than {WARM_UP} steps to be timed")
+    return data
 
 
 def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> dict[str, Any]:
     """Runs all rounds and returns every figure of the report."""
-    seconds_to_end, resident_bytes = short_run(overrides, epochs=1)
-    _, resident_bytes_later = short_run(overrides, epochs=15)
-    contestants = {name: InProcess(name, overrides) for name in (*CONTESTANTS, "evaluation")}
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    try:
+    short_runs = {epochs: short_run(overrides, epochs) for epochs in (1, 15)}
+    taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in (*CONTESTANTS, "evaluation")}
+    with ExitStack() as stack:
+        # Before this process reads data of its own: on Linux, a process's peak is at least that of the one that started it.
+        processes = {name: stack.enter_context(own_process()) for name in taken}
         for _ in range(rounds):
-            for name, contestant in contestants.items():
+            for name, process in processes.items():
                 each = 1 if name == "evaluation" else steps
-                seconds[name].append(contestant.round_of(each) / each)
-    finally:
-        for contestant in contestants.values():
-            contestant.close()
-    evaluation_s = statistics.median(seconds.pop("evaluation"))
+                taken[name].append(process.submit(take_round, name, tuple(overrides), each).result())
     net, data, device = build(cfg, "model"), read_data(cfg), device_of(str(cfg.trainer.accelerator))
-    flops, peak = step_flops(net, data.batch_size), matrix_product_flops(device)
-    steps_per_epoch = -(-data.num_images("train") // data.batch_size)
-    median = {name: statistics.median(of_rounds) for name, of_rounds in seconds.items()}
-    ours = median["this project"]
-    training_s = ours * steps_per_epoch
+    seconds = {name: statistics.median(s for s, _ in of_rounds) for name, of_rounds in taken.items()}
+    ours = seconds["this project"]
+    steps_per_epoch = len(data.train_dataloader())
+    training = ours * steps_per_epoch
     return {
         "network": type(net).__name__,
         "batch_size": data.batch_size,
         "rounds": rounds,
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
-        "ms_per_step": {
-            name: {"median": 1000 * median[name], "rounds": [1000 * s for s in of_rounds]}
-            for name, of_rounds in seconds.items()
+        "flop_per_step": step_flops(net, data.batch_size),
+        "flops_of_matrix_product": matrix_product_flops(device),
+        "short_runs": short_runs,
+        "contestants": {
+            name: {"s_per_step": [s for s, _ in taken[name]], "peak_bytes": [peak for _, peak in taken[name]]}
+            for name in CONTESTANTS
         },
-        "resident_bytes": {name: contestants[name].peaks_bytes for name in seconds},
-        "flop_bound_ms": 1000 * flops / peak,
-        "flop_per_step": flops,
-        "flops_of_matrix_product": peak,
         "ratios": {
-            "published loop / this project": median["published loop"] / ours,
-            "typical Lightning / this project": median["typical Lightning"] / ours,
-            "this project / bare loop": ours / median["bare loop"],
-            "this project / floor": ours / median["floor: fixed batch"],
-            "epoch with evaluation / training alone": (training_s + evaluation_s) / training_s,
+            "published loop / this project": seconds["published loop"] / ours,
+            "typical Lightning / this project": seconds["typical Lightning"] / ours,
+            "this project / bare loop": ours / seconds["bare loop"],
+            "this project / floor": ours / seconds["floor: fixed batch"],
+            "epoch with evaluation / training alone": (training + seconds["evaluation"]) / training,
         },
-        "evaluation_s": evaluation_s,
-        "one_step_run_s": seconds_to_end,
-        "one_step_run_resident_bytes": resident_bytes,
-        "15_epochs_resident_bytes": resident_bytes_later,
     } | environment(cfg)
+
+
+def text(report: dict[str, Any]) -> str:
+    """The report as a table for the terminal."""
+    head = ("", "ms/step", "lowest", "highest", "images/s", "s/epoch", "peak MB")
+    rows: list[list[Any]] = []
+    for name, figures in report["contestants"].items():
+        of_rounds, peak = figures["s_per_step"], figures["peak_bytes"][-1]
+        s = statistics.median(of_rounds)
+        rows.append([name, 1000 * s, 1000 * min(of_rounds), 1000 * max(of_rounds)])
+        rows[-1] += [report["batch_size"] / s, s * report["steps_per_epoch"], peak and peak / 1e6]
+    flop, flops = report["flop_per_step"], report["flops_of_matrix_product"]
+    rows.append(["FLOP bound", 1000 * flop / flops])
+    parts = [
+        f"{report['network']}, batch {report['batch_size']}, {report['rounds']} interleaved rounds of {report['steps']} steps",
+        tabulate(rows, head, floatfmt=("", ".1f", ".1f", ".1f", ",.0f", ".1f", ",.0f")),
+        f"FLOP bound: {flop / 1e9:.2f} GFLOP a step at {flops / 1e9:.0f} GFLOPS of a float32 matrix product",
+        tabulate(report["ratios"].items(), tablefmt="plain", floatfmt=".2f"),
+    ]
+    for epochs, run in report["short_runs"].items():
+        memory = f", peak {run['peak_bytes'] / 1e6:,.0f} MB" if run["peak_bytes"] else ""
+        parts.append(f"a command of {epochs} epochs of one step and an evaluation: {run['seconds']:.1f} s{memory}")
+    return "\n".join([*parts, where(report)])
 
 
 def measure_cost(overrides: list[str], rounds: int, steps: int) -> dict[str, Any]:
     """Milliseconds per step of this project for every network and batch size: the median over the rounds."""
-    ms: dict[str, dict[int, float]] = {}
+    ms: dict[str, dict[int, float]] = {network: {} for network in NETWORKS}
     for network in NETWORKS:
-        ms[network] = {}
         for batch_size in BATCH_SIZES:
+            words = (*overrides, f"model={network}", f"data.batch_size={batch_size}")
             each = max(5, steps * 32 // batch_size)  # large batches have few steps in an epoch
-            contestant = InProcess("this project", [*overrides, f"model={network}", f"data.batch_size={batch_size}"])
-            try:
-                seconds = [contestant.round_of(each) for _ in range(rounds)]
-            finally:
-                contestant.close()
-            ms[network][batch_size] = 1000 * statistics.median(seconds) / each
+            with own_process() as process:
+                of_rounds = [process.submit(take_round, "this project", words, each).result()[0] for _ in range(rounds)]
+            ms[network][batch_size] = 1000 * statistics.median(of_rounds)
     return {"ms_per_step": ms} | environment(compose_config(*overrides))
 
 
 def cost_text(report: dict[str, Any]) -> str:
-    """The cost table for the terminal: ms/step and images/s, batch sizes down, networks across."""
+    """The cost table for the terminal: batch sizes down, networks across."""
     columns = report["ms_per_step"]
-    lines = ["batch  " + "".join(f"{network:>22}" for network in columns)]
-    lines.append("       " + f"{'ms/step':>12}{'images/s':>10}" * len(columns))
-    for batch in BATCH_SIZES:
-        lines.append(f"{batch:5}  " + "".join(f"{ms[batch]:12.1f}{1000 * batch / ms[batch]:10,.0f}" for ms in columns.values()))
-    return "\n".join([*lines, where(report)])
+    head = ["batch", *(f"{network}, {unit}" for network in columns for unit in ("ms/step", "images/s"))]
+    rows = [[batch, *(x for ms in columns.values() for x in (ms[batch], 1000 * batch / ms[batch]))] for batch in BATCH_SIZES]
+    return f"{tabulate(rows, head, floatfmt=('', *('.1f', ',.0f') * len(columns)))}\n{where(report)}"
 
 
 def environment(cfg: DictConfig) -> dict[str, Any]:
@@ -149,25 +165,3 @@ def environment(cfg: DictConfig) -> dict[str, Any]:
 def where(report: dict[str, Any]) -> str:
     """The report's last line."""
     return f"on {report['device']} of {report['cores']} cores; {report['versions']}"
-
-
-def text(report: dict[str, Any]) -> str:
-    """The report as a table for the terminal."""
-    batch, steps = report["batch_size"], report["steps_per_epoch"]
-    lines = [f"{report['network']}, batch {batch}, {report['rounds']} interleaved rounds of {report['steps']} steps"]
-    lines.append(f"{'':20} {'ms/step':>8} {'(lowest-highest)':>18} {'images/s':>9} {'s/epoch':>8} {'peak MB':>8}")
-    for name, figures in report["ms_per_step"].items():
-        ms, spread = figures["median"], f"({min(figures['rounds']):.1f}-{max(figures['rounds']):.1f})"
-        megabytes = report["resident_bytes"][name][-1] / 1e6
-        line = f"{name:20} {ms:8.1f} {spread:>18} {1000 * batch / ms:9,.0f} {ms * steps / 1000:8.1f} {megabytes:8,.0f}"
-        lines.append(line)
-    bound, flops = report["flop_bound_ms"], report["flop_per_step"] / 1e9
-    peak = report["flops_of_matrix_product"] / 1e9
-    lines.append(f"{'FLOP bound':20} {bound:8.1f}   {flops:.2f} GFLOP a step at {peak:.0f} GFLOPS of a float32 matrix product")
-    lines += [f"{ratio:42} {value:6.2f}" for ratio, value in report["ratios"].items()]
-    megabytes = report["one_step_run_resident_bytes"] / 1e6
-    lines.append(
-        f"a whole command of one step and an evaluation: {report['one_step_run_s']:.1f} s, peak {megabytes:,.0f} MB resident; "
-        f"of 15 such epochs {report['15_epochs_resident_bytes'] / 1e6:,.0f} MB"
-    )
-    return "\n".join([*lines, where(report)])

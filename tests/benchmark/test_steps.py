@@ -1,35 +1,51 @@
 """The benchmark's contestants do the work they stand for, and its report adds up."""
 
 import json
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from mnist_lightning.benchmark.steps import contestants, steps, sweeps
-from mnist_lightning.benchmark.sweeps import Side
+from mnist_lightning.benchmark import contestants, steps
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
-from mnist_lightning.models import Net1, Net3
+from mnist_lightning.models import Net3
 from mnist_lightning.models.layers.dropout import Dropout
-from tests.conftest import TINY, finish, spawn
+from mnist_lightning.training.fit import quieten
+from tests.conftest import Finished
+
+FEW = ("data=synthetic", "data.train_images=400", "data.test_images=100", "data.batch_size=16", "trainer.accelerator=cpu")
 
 
 @pytest.mark.slow
-def test_command_measures_all_contestants_and_writes_json(tmp_path: Path) -> None:
-    options = ("rounds=2", "steps=3", "out=bench.json", "data=synthetic", "data.train_images=400", "data.test_images=100")
-    done = finish(spawn(*options, "data.batch_size=16", cwd=tmp_path, module="mnist_lightning.benchmark.steps"), timeout_s=200)
+def test_command_measures_all_contestants_and_writes_json(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    done = cli("benchmark", *FEW, "--rounds", 2, "--steps", 3, "--out", "bench.json")
     assert done.status == 0, done.err
     report = json.loads((tmp_path / "bench.json").read_text("utf-8"))
-    steps = report["ms_per_step"]
-    assert list(steps) == list(contestants.CONTESTANTS)
-    assert all(len(figures["rounds"]) == 2 and min(figures["rounds"]) > 0 for figures in steps.values())
-    ratio = steps["published loop"]["median"] / steps["this project"]["median"]
+    rounds = {name: figures["s_per_step"] for name, figures in report["contestants"].items()}
+    assert list(rounds) == list(contestants.CONTESTANTS)
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in rounds.values())
+    ratio = statistics.median(rounds["published loop"]) / statistics.median(rounds["this project"])
     assert report["ratios"]["published loop / this project"] == pytest.approx(ratio)
     assert report["steps_per_epoch"] == 25
     for line in (*contestants.CONTESTANTS, "FLOP bound", "published loop / this project", "this project / floor"):
         assert line in done.out
+
+
+@pytest.mark.parametrize("name", [*contestants.CONTESTANTS, "evaluation"])
+def test_a_round_is_seconds_of_one_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that ticks once a reading: two readings a round, whatever the number of steps."""
+    readings = iter(range(100))
+    monkeypatch.setattr(contestants, "now", lambda: float(next(readings)))
+    monkeypatch.setattr(contestants, "WORKERS", 0)
+    monkeypatch.setattr(contestants, "WARM_UP", 2)
+    quieten()
+    cfg = compose_config(*FEW)
+    contestant = (contestants.CONTESTANTS | {"evaluation": contestants.evaluation})[name]
+    assert contestant(cfg, steps.read_data(cfg), torch.device("cpu"))(4) == 1 / 4
 
 
 def test_flops_of_a_step_are_the_published_ones() -> None:
@@ -37,13 +53,11 @@ def test_flops_of_a_step_are_the_published_ones() -> None:
     assert steps.step_flops(Net3(), 128) / 1e9 == pytest.approx(0.78, abs=0.005)
 
 
-def test_the_published_network_has_torchs_own_dropout() -> None:
+def test_the_published_network_has_torchs_own_layers() -> None:
     net = contestants.stock_network(compose_config("model=net3"))
-    dropouts = [module for module in net.modules() if isinstance(module, nn.Dropout)]
-    assert len(dropouts) == 6
-    assert not any(isinstance(module, Dropout) for module in dropouts)
-    assert {module.p for module in dropouts} == {0.025}
-    assert not any(isinstance(module, nn.Dropout) for module in Net1().modules())
+    assert not any(type(module).__module__.startswith("mnist_lightning.models.layers") for module in net.modules())
+    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.025] * 6
+    assert any(isinstance(module, Dropout) for module in Net3().modules())
 
 
 def test_per_image_transforms_are_the_published_ones() -> None:
@@ -59,38 +73,26 @@ def test_per_image_transforms_are_the_published_ones() -> None:
     assert first.max() <= (1 - 0.1307) / 0.3081 + 1e-6
 
 
-def test_sweeps_are_timed_with_what_their_jobs_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "THROUGHPUT", (Side("joblib", 2, 1),))
-    monkeypatch.setattr(sweeps, "OVERHEAD", (Side("basic", 1, 1),))
-    monkeypatch.setattr(sweeps, "NUM_JOBS", 2)
-    report = sweeps.measure_sweeps(TINY, rounds=1, jobs=1)
-    assert (len(report["throughput"][0]), report["sizes"]) == (1, [1])
-    [[[(wall, trained)]]] = report["overhead"]
-    assert 0 < trained < wall
-    assert "| joblib | 2 | 1 |" in sweeps.sweeps_text(report)
+def test_the_cost_table_has_images_per_second() -> None:
+    report = {"ms_per_step": {"net1": dict.fromkeys(steps.BATCH_SIZES, 64.0)}, "device": "cpu", "cores": 2, "versions": {}}
+    line = next(line for line in steps.cost_text(report).splitlines() if line.split()[0] == "128")
+    assert line.split() == ["128", "64.0", "2,000"]
 
 
-def test_a_sweep_that_fails_is_no_measurement() -> None:
-    with pytest.raises(RuntimeError, match=r"0 of 1 jobs finished\n(.|\n)*optimizer.lr=-1: optimizer.lr must be"):
-        sweeps.sweep_seconds(Side("basic", 1, 1), ["optimizer.lr=-1"], 1)
-
-
-def test_the_tables_of_sweeps_are_medians() -> None:
-    """Of figures that can be worked out by hand."""
-    overhead = [[[(5.0, 1.0)], [(9.0, 3.0)]], [[(6.0, 1.0)], [(6.0, 3.0)]]]
-    report = {"rounds": 3, "throughput": [[80, 100, 90], [40, 60, 30], [45, 50, 45]], "sizes": [1, 2], "overhead": overhead}
-    lines = sweeps.sweeps_text(report).splitlines()
-    assert lines[4:7] == [
-        "| one after another | 1 | 2 | 90.0 | 80.0–100.0 | 1.00 |",
-        "| joblib | 2 | 1 | 40.0 | 30.0–60.0 | 2.00 |",
-        "| joblib | 4 | 1 | 45.0 | 45.0–50.0 | 2.00 |",
-    ]
-    assert lines[-2:] == ["| 1 | 5.0 | 4.00 | 6.0 | 5.00 |", "| 2 | 9.0 | 3.00 | 6.0 | 4.50 |"]
-
-
-@pytest.mark.parametrize("bad", ["rounds=0", "steps=x", "jobs=0", "table=nosuch", "model=net9"])
-def test_bad_input_is_one_line_status_2(tmp_path: Path, bad: str) -> None:
-    done = finish(spawn(bad, cwd=tmp_path, module="mnist_lightning.benchmark.steps"))
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--rounds", "0"], "0: must be an integer of at least 1"),
+        (["--table", "nosuch"], "invalid choice"),
+        (["model=net9"], "model=net9"),
+    ],
+)
+def test_bad_input_is_status_2(cli: Callable[..., Finished], words: list[str], why: str) -> None:
+    done = cli("benchmark", *words)
     assert (done.status, done.out) == (2, "")
-    [line] = done.err.splitlines()
-    assert line.startswith(f"error: {bad}: ")
+    assert why in done.err
+
+
+def test_an_epoch_too_short_to_be_timed_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data.batch_size=128: an epoch must have more than 5 steps"):
+        steps.read_data(compose_config("data=synthetic", "data.train_images=700", "data.batch_size=128"))

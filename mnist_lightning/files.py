@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent  # of a checkout; of an installed package the folder with all of them
 
+SYNCS_DIRECTORIES = os.name != "nt"  # which hold the names of their files; Windows cannot open one
 MAX_BYTES = 10_000_000  # of a table or a record: that of 100,000 epochs
 
 Stamp = tuple[int, int, int] | None
@@ -62,7 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield part
             _sync(part)
             part.replace(path)
-            if os.name != "nt":  # where a directory, which holds the names of its files, cannot be opened
+            if SYNCS_DIRECTORIES:
                 _sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):  # a read-only file system, on which there is none

@@ -46,12 +46,13 @@ def assert_same_run(
     assert float(trainer.optimizers[0].param_groups[0]["lr"]) == plain_trainer.optimizers[0].param_groups[0]["lr"] == 0.0
 
 
-@pytest.mark.parametrize("chunk", [5, 13])
+@pytest.mark.parametrize("chunk", [5, pytest.param(13, marks=pytest.mark.slow)])
 def test_a_chunked_run_is_the_plain_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """The same order, random numbers, learning rates and step count, so the same weights, wherever the chunks end."""
     assert_same_run(tmp_path, monkeypatch, chunk)
 
 
+@pytest.mark.slow
 def test_other_optimizers_and_augmentations_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # AdamW divides rounding errors by gradients near zero; 26 steps at this rate move a weight by up to 8e-3.
     options = ("optimizer=adamw", "optimizer.lr=0.0003", "augmentation=published", "scheduler=cosine")

@@ -59,7 +59,7 @@ def rows(directory: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     "options",
     [
-        ("optimizer=muon", "augmentation.anneal_from=0"),
+        pytest.param(("optimizer=muon", "augmentation.anneal_from=0"), marks=pytest.mark.slow),
         ("optimizer=adamw", "augmentation=published", "data.val_images=50"),
     ],
     ids=["muon", "hold-out"],

@@ -154,6 +154,7 @@ def test_a_resumed_run_has_one_history(tmp_path: Path, epoch: int) -> None:
     assert hparams(events) is not None
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_that_goes_on_is_listed_as_it_ended_at_last(tmp_path: Path) -> None:
     with ended_by(Interrupted(signal.SIGINT), LitClassifier, "training_step", 7):
         run(compose_config(*TINY, "trainer.max_epochs=2"), tmp_path)
@@ -191,6 +192,7 @@ def test_an_epoch_without_an_evaluation_has_no_gap_and_no_pictures(tmp_path: Pat
     assert read(tmp_path).Tags()["images"] == []
 
 
+@pytest.mark.slow
 def test_what_was_set_aside_is_no_run(tmp_path: Path) -> None:
     run(compose_config(*TINY), tmp_path / "a")
     (tmp_path / "a" / "verdict.json").write_text("{", "utf-8")

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.terminal import complain, outlive_readers
 from mnist_lightning.training import signals
@@ -42,9 +42,9 @@ def errors_as_lines(arguments: Sequence[str]) -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print, and end with status 1
     try:
         yield
-    except ConfigError as error:
+    except UserError as error:
         complain(str(error))
-        sys.exit(BAD_CONFIG)
+        sys.exit(BAD_CONFIG if isinstance(error, ConfigError) else FAILED)
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise

@@ -1,14 +1,12 @@
-"""Files: written whole or not at all, whatever stops their writer, and read within bounds, whoever wrote them.
+"""Files: written whole or not at all, whatever stops their writer.
 
 Everything this package writes goes through here. Imports neither torch nor lightning.
 """
 
 import contextlib
-import errno
 import logging
 import os
 import secrets
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +18,6 @@ MAX_BYTES = 10_000_000  # of a table or a record: that of 100,000 epochs
 
 Stamp = tuple[int, int, int] | None
 
-# What writing reports without a path: no space left, over the quota, over the limit on a file's size, a broken disk.
-NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
 
 def stamp(path: Path) -> Stamp:
     """Inode, size in bytes and time of the last change in ns; None where there is no file."""
@@ -33,30 +28,16 @@ def stamp(path: Path) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_start(path: Path, num_bytes: int) -> bytes:
-    """At most that many bytes of a file.
+def read_text(path: Path) -> str:
+    """A record's text.
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        ValueError: It is no regular file: a pipe would be waited for, a device may never end.
+        ValueError: It is larger than any run writes, or not UTF-8.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path.name} is no regular file")
-        return file.read(num_bytes)
-
-
-def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """A file's contents; raises as `read_start`, and a ValueError where it is larger than `max_bytes`."""
-    contents = read_start(path, max_bytes + 1)
-    if len(contents) > max_bytes:
-        raise ValueError(f"{path.name} is larger than {max_bytes:,} bytes, which no run writes")
-    return contents
-
-
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """A file's text, with the ends of lines that it has; raises as `read_bytes`, and a ValueError where it is not UTF-8."""
-    return read_bytes(path, max_bytes).decode("utf-8")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path.name} is larger than {MAX_BYTES:,} bytes, which no run writes")
+    return path.read_bytes().decode("utf-8")
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -76,99 +57,43 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # Another name for every writer: jobs of a sweep side by side write one leaderboard.
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
-    with naming(path, part):
-        try:
+    try:
+        with naming(path, part):
             yield part
-            put(part, path)
-        except BaseException:
-            with contextlib.suppress(OSError):  # a read-only file system, on which there is none
-                part.unlink(missing_ok=True)
-            raise
-
-
-def put(part: Path, path: Path) -> None:
-    """Gives a finished file its name, on disk when this returns."""
-    sync(part)
-    part.replace(path)
-    sync(path.parent)
+            _sync(part)
+            part.replace(path)
+            if os.name != "nt":  # where a directory, which holds the names of its files, cannot be opened
+                _sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a read-only file system, on which there is none
+            part.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
 def naming(path: Path, part: Path | None = None) -> Iterator[None]:
-    """Names the path in an OSError that names none, or only the part that was to become it."""
+    """Names the path in an OSError that names none, as that of a full disk, or only the part that was to become it."""
     try:
         yield
     except OSError as error:
-        if (error.filename is None and error.errno in NAMELESS) or (part and str(error.filename) == str(part)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        if error.errno is None or str(error.filename) not in ("None", str(part)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def sync(path: Path) -> None:
-    """Brings a file or a directory, which holds the names of its files, from memory to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Brings a file or the names in a directory from memory to disk."""
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)  # Windows syncs only what can be written
     try:
         os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems know no fsync of a directory
-            raise
     finally:
         os.close(descriptor)
-
-
-def has_name(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one of that name: who waited for its lock may find it renamed or removed."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def remove_parts(directory: Path) -> None:
     """Removes what a writer left that was killed. Only for who holds the directory's lock."""
     for part in directory.glob(".*.part*"):
         part.unlink(missing_ok=True)
-
-
-class AppendedFile:
-    """A file that only grows: what was added is on disk, whole, when `flush` returns, or not in the file at all.
-
-    A `flush` that fails raises an OSError with the path, and ends it: it takes no more, and to close it raises nothing again.
-
-    Args:
-        path: Created; must not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with naming(path):
-            self._file = path.open("xb", buffering=0)
-            sync(path.parent)
-        self._pending = bytearray()
-
-    def write(self, content: bytes) -> None:
-        self._pending += content
-
-    def flush(self) -> None:
-        if self._file.closed:
-            return
-        end = self._file.tell()
-        with naming(self.path):
-            try:
-                while self._pending:
-                    del self._pending[: self._file.write(self._pending)]
-                os.fsync(self._file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):  # a file system that has become read-only
-                    self._file.truncate(end)
-                self._file.close()
-                raise
-
-    def close(self) -> None:
-        try:
-            self.flush()
-        finally:
-            self._file.close()
 
 
 class LogFile(logging.FileHandler):

@@ -31,6 +31,7 @@ from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
+from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK
 from mnist_lightning.training.environment import device_of
 from mnist_lightning.training.fit import assemble, make_gate, quieten
 from mnist_lightning.training.lit_module import decay_groups
@@ -189,13 +190,14 @@ def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) 
         with tempfile.TemporaryDirectory() as folder, silence():
             parts = assemble(cfg, Path(folder), gate)
             parts.data.splits = data.splits  # read once for all contestants
-            calls = -(-steps // parts.data.batches_per_chunk)  # of training_step, which takes a chunk with cuda_graph=true
+            chunk = BATCHES_PER_CHUNK if cfg.cuda_graph else 1
+            calls = -(-steps // chunk)  # of training_step
             parts.trainer.limit_train_batches = calls + WARM_UP
             parts.trainer.limit_val_batches = 1
             parts.trainer.fit_loop.max_epochs = 1
             parts.trainer.callbacks.append(clock)  # type: ignore[attr-defined]
             parts.trainer.fit(parts.classifier, datamodule=parts.data)
-        return (clock.last - clock.first) * steps / (calls * parts.data.batches_per_chunk)
+        return (clock.last - clock.first) * steps / (calls * chunk)
 
     return round_of
 

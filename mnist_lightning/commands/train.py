@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from mnist_lightning.config.compose import CONF_DIR
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import UserError, one_line
 from mnist_lightning.status import OK
 from mnist_lightning.study.sweep import Refused, Study
 from mnist_lightning.terminal import complain, path_as_typed
@@ -56,7 +56,7 @@ def _tell(error: Exception, output_dir: Path) -> None:
     """Says what ended a run: the terminal gets a line, run.log the traceback."""
     from mnist_lightning.evaluation.gate import GateError
 
-    if isinstance(error, ConfigError):
+    if isinstance(error, UserError):
         complain(str(error))
     elif not isinstance(error, GateError):  # of which the verdict has told
         with contextlib.suppress(OSError):  # a full disk

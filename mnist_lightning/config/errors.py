@@ -1,9 +1,13 @@
-"""What is wrong with a configuration, for people: one clear line a fault."""
+"""Errors that a user can act on, and how they are put."""
 
 from typing import Any
 
 
-class ConfigError(ValueError):
+class UserError(Exception):
+    """An error whose message tells the user all there is to know, in a line or two; a traceback would add nothing."""
+
+
+class ConfigError(UserError, ValueError):
     """One or more values break a rule; the message has a line for each: key, value, rule, way out."""
 
 

@@ -137,8 +137,6 @@ class DigitsDataModule(L.LightningDataModule):
         self.val_images = val_images
         self.seed = seed
         self.augmentation = augmentation
-        self.batches_per_chunk = 1
-        """Training batches that the loader hands over at a time, as one of their summed size."""
         self.next_epoch = 0
         """Epoch, counted from 0, that training starts with."""
         self.splits: dict[str, InMemoryImages] = {}
@@ -181,7 +179,7 @@ class DigitsDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         num_processes = self.trainer.world_size if self.trainer else 1
-        loader = self._loader("train", self.batch_size // num_processes * self.batches_per_chunk, shuffle=True)
+        loader = self._loader("train", self.batch_size // num_processes, shuffle=True)
         # Lightning takes the first batches of a resumed run before it tells the sampler which epoch it is.
         loader.sampler.set_epoch(self.next_epoch)  # type: ignore[attr-defined]
         return loader
@@ -201,8 +199,6 @@ class DigitsDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         training = self.trainer is not None and self.trainer.training
-        if training and self.batches_per_chunk > 1:  # the training step prepares each batch of the chunk itself
-            return batch
         images, labels = batch
         return self.prepare(images, augment=training), labels
 

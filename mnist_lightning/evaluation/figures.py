@@ -5,14 +5,16 @@ Shape letters: N images, side 28; C channels of a convolution, K its kernel's si
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchvision.utils import make_grid
 
 from mnist_lightning.data.datamodule import NUM_CLASSES
 from mnist_lightning.models.summary import Layer
@@ -20,6 +22,7 @@ from mnist_lightning.models.summary import Layer
 NUM_MISTAKES = 36  # six rows of six
 NUM_SHOWN = 24  # four rows of six, as published
 NUM_COLUMNS = 6
+CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
 SIDE_COLOR, FIELD_COLOR = "#7a9cc6", "#b5402a"
 
 
@@ -31,32 +34,21 @@ def confusion_matrix(logits: Tensor, targets: Tensor) -> Figure:
         targets: `(N,)`.
     """
     counts = multiclass_confusion_matrix(logits, targets, NUM_CLASSES)
-    right, per_class = counts.diagonal(), counts.sum(dim=1)
-    figure = Figure(figsize=(5.8, 5.2), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
     mistakes = counts.float().fill_diagonal_(0)
+    most = max(10.0, float(mistakes.max()))
+    figure, axes = _canvas(5.2, f"{int(counts.trace()):,} of {len(targets):,} right, {int(mistakes.sum()):,} wrong")
     # The colours are of the mistakes alone, on a log scale: on one scale with the hits they would all look like none.
-    axes.imshow(mistakes.where(mistakes > 0, math.nan).numpy(), cmap="Reds", norm=LogNorm(1, max(10, float(mistakes.max()))))
-    dark = math.sqrt(max(10.0, float(mistakes.max())))
-    for i in range(NUM_CLASSES):
-        for j in range(NUM_CLASSES):
-            count = int(counts[i, j])
-            if count:
-                color = "white" if i != j and count > dark else "black"
-                weight = "bold" if i == j else "normal"
-                axes.text(j, i, f"{count:,}", ha="center", va="center", fontsize=8, color=color, fontweight=weight)
-        if per_class[i]:
-            share = f"{100 * float(right[i] / per_class[i]):.2f} %"
-            axes.text(NUM_CLASSES + 0.1, i, share, ha="center", va="center", fontsize=8)
-    axes.text(NUM_CLASSES + 0.1, -0.75, "right", ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(NUM_CLASSES))
-    axes.set_yticks(range(NUM_CLASSES))
-    axes.set_xlim(-0.5, NUM_CLASSES + 0.6)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"{int(right.sum()):,} of {len(targets):,} right, {int(mistakes.sum()):,} wrong", fontsize=9)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.imshow(mistakes.where(mistakes > 0, math.nan).numpy(), cmap="Reds", norm=LogNorm(1, most))
+    for i, j in counts.nonzero().tolist():
+        color = "white" if i != j and counts[i, j] > math.sqrt(most) else "black"
+        axes.text(j, i, f"{counts[i, j]:,}", **CENTRED, color=color, fontweight="bold" if i == j else "normal")
+    for i, count in enumerate(counts.sum(dim=1).tolist()):
+        if count:
+            axes.text(NUM_CLASSES + 0.1, i, f"{100 * int(counts[i, i]) / count:.2f} %", **CENTRED)
+    axes.text(NUM_CLASSES + 0.1, -0.75, "right", **CENTRED)
+    axes.set(xticks=range(NUM_CLASSES), yticks=range(NUM_CLASSES), xlim=(-0.5, NUM_CLASSES + 0.6))
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -71,14 +63,9 @@ def worst_mistakes(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
     confidences, preds = logits.float().softmax(dim=1).max(dim=1)
     wrong = (preds != targets).nonzero().squeeze(1)
     worst = wrong[confidences[wrong].argsort(descending=True)[:NUM_MISTAKES]]
-    num_rows = -(-len(worst) // NUM_COLUMNS)
-    figure = Figure(figsize=(5.8, 0.5 + 1.08 * num_rows), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_axis_off()
-    axes.set_title(f"{len(worst)} of {len(wrong)} mistakes, the most confident first: true → predicted", fontsize=9)
     labels = [f"{int(targets[i])} → {int(preds[i])}  {100 * float(confidences[i]):.0f} %" for i in worst.tolist()]
-    _labelled(axes, images[worst], labels, ["black"] * len(worst))
-    return figure
+    title = f"{len(worst)} of {len(wrong)} mistakes, the most confident first: true → predicted"
+    return _labelled(title, images[worst], labels, ["black"] * len(worst))
 
 
 def predictions(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
@@ -89,31 +76,32 @@ def predictions(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
         logits: `(N, 10)`.
         targets: `(N,)`.
     """
-    preds = logits.argmax(dim=1)[:NUM_SHOWN].tolist()
-    truths = targets[:NUM_SHOWN].tolist()
-    num_rows = -(-len(truths) // NUM_COLUMNS)
-    figure = Figure(figsize=(5.8, 0.5 + 1.08 * num_rows), dpi=130, layout="constrained")
+    pairs = list(zip(logits.argmax(dim=1).tolist(), targets.tolist(), strict=True))[:NUM_SHOWN]
+    labels = [f"{pred} ({truth})" for pred, truth in pairs]
+    colors = ["black" if pred == truth else FIELD_COLOR for pred, truth in pairs]
+    return _labelled(f"the first {len(pairs)} test images: predicted (true)", images[:NUM_SHOWN], labels, colors)
+
+
+def _canvas(height: float, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.8, height), dpi=130, layout="constrained")
     axes = figure.add_subplot()
+    axes.set_title(title, fontsize=9)
+    return figure, axes
+
+
+def _labelled(title: str, images: Tensor, labels: Sequence[str], colors: Sequence[str]) -> Figure:
+    """Grey images `(N, 28, 28)` in rows of `NUM_COLUMNS`, each above its label."""
+    figure, axes = _canvas(0.5 + 1.08 * -(-len(images) // NUM_COLUMNS), title)
     axes.set_axis_off()
-    axes.set_title(f"the first {len(truths)} test images: predicted (true)", fontsize=9)
-    labels = [f"{pred} ({truth})" for pred, truth in zip(preds, truths, strict=True)]
-    colors = ["black" if pred == truth else FIELD_COLOR for pred, truth in zip(preds, truths, strict=True)]
-    _labelled(axes, images[:NUM_SHOWN], labels, colors)
-    return figure
-
-
-def _labelled(axes: Axes, images: Tensor, labels: Sequence[str], colors: Sequence[str]) -> None:
-    """Draws grey images `(N, 28, 28)` in rows of `NUM_COLUMNS`, each above its label."""
     if len(images) == 0:
-        return
+        return figure
     side, gap = images.shape[-1], 10  # the gap holds the label
-    num_rows = -(-len(images) // NUM_COLUMNS)
-    canvas = torch.full((num_rows * (side + gap), NUM_COLUMNS * (side + 4)), math.nan)
-    for place, (image, label, color) in enumerate(zip(images, labels, colors, strict=True)):
-        top, left = place // NUM_COLUMNS * (side + gap), place % NUM_COLUMNS * (side + 4)
-        canvas[top : top + side, left : left + side] = image
-        axes.text(left + side / 2, top + side + 4, label, ha="center", va="center", fontsize=8, color=color)
-    axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=255)
+    tiles = functional.pad(images.float(), (0, 4, 0, gap), value=math.nan)
+    axes.imshow(_mosaic(tiles, NUM_COLUMNS, gap=0), cmap="gray_r", vmin=0, vmax=255)
+    for place, (label, color) in enumerate(zip(labels, colors, strict=True)):
+        row, column = divmod(place, NUM_COLUMNS)
+        axes.text(column * (side + 4) + side / 2, row * (side + gap) + side + 4, label, **CENTRED, color=color)
+    return figure
 
 
 def augmentation(before: Tensor, after: Tensor) -> Figure:
@@ -137,14 +125,12 @@ def filters(weight: Tensor) -> Figure:
     Args:
         weight: `(C, 1, K, K)`.
     """
-    num = len(weight)
-    columns = min(8, num)
-    figure = Figure(figsize=(5.8, 0.6 + 0.8 * -(-num // columns)), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
+    columns = min(8, len(weight))
+    title = f"{len(weight)} filters of {weight.shape[-2]}×{weight.shape[-1]} pixels"
+    figure, axes = _canvas(0.6 + 0.8 * -(-len(weight) // columns), title)
     limit = float(weight.abs().max())
     image = axes.imshow(_mosaic(weight[:, 0], columns), cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set_axis_off()
-    axes.set_title(f"{num} filters of {weight.shape[-2]}×{weight.shape[-1]} pixels", fontsize=9)
     figure.colorbar(image, shrink=0.9)
     return figure
 
@@ -153,8 +139,7 @@ def receptive_fields(layers: Sequence[Layer]) -> Figure:
     """Side of the feature maps and receptive field, both in pixels, after every convolution and pooling."""
     layers = [layer for layer in layers if layer.kernel is not None]  # the others change neither
     names = [layer.name for layer in layers]
-    figure = Figure(figsize=(5.8, 4.2), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _canvas(4.2, "after every convolution and pooling")
     axes.plot(names, [layer.output_shape[-1] for layer in layers], "o-", color=SIDE_COLOR, label="side of the feature maps")
     axes.plot(names, [layer.receptive_field for layer in layers], "s-", color=FIELD_COLOR, label="receptive field")
     axes.tick_params(axis="x", rotation=45)
@@ -165,11 +150,6 @@ def receptive_fields(layers: Sequence[Layer]) -> Figure:
     return figure
 
 
-def _mosaic(images: Tensor, columns: int) -> np.ndarray:
-    """Images `(N, H, W)` in rows of `columns`, a row or column of NaN between them, as one."""
-    num, height, width = images.shape
-    rows = -(-num // columns)
-    canvas = torch.full((rows * columns, height + 1, width + 1), math.nan)
-    canvas[:num, :height, :width] = images
-    tiles = canvas.view(rows, columns, height + 1, width + 1).transpose(1, 2)
-    return tiles.reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1].numpy()
+def _mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
+    """Images `(N, H, W)` in rows of `columns`, lines of NaN around and between them, as one."""
+    return make_grid(images[:, None].float(), columns, padding=gap, pad_value=math.nan)[0].numpy()

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -9,39 +10,55 @@ import lightning as L
 from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict, wilson_interval
 from mnist_lightning.models import count_parameters
 
+MEASURED = ("accuracy_of_epoch", "epochs", "test_images", "num_test_images")
+CONTRACT = ("max_params", "min_accuracy", "within_epochs", "rule", "on_miss", "model")
 ROUNDING = 1e-9  # of a mean of fractions; far below one image in 10,000
+
+# The accuracy of a run, from those of its epochs (counted from 1) and the number of the last. With a hold-out there is only the
+# one test of the weights that the rule names, under the last epoch.
+RULES: dict[str, Callable[[dict[int, float], int], float]] = {
+    "last": lambda accuracies, last: accuracies[last],
+    "best": lambda accuracies, last: max(accuracies.values()),  # as published; selects on the test set
+    "mean_last_3": lambda accuracies, last: sum(accuracies[epoch] for epoch in range(last - 2, last + 1)) / 3,
+    "selected": lambda accuracies, last: accuracies[last],  # of the checkpoint that was best on the hold-out
+}
 
 
 class GateError(RuntimeError):
     """The run did not keep the contract under `gate`."""
 
 
-class ParameterBudgetError(GateError):
-    """The network has too many trainable parameters."""
+def broken_rules(
+    model: str, params: int, accuracy: float | None, max_params: int, min_accuracy: float, judged: bool, rule: str = ""
+) -> list[str]:
+    """Every way in which a network breaks the gate's contract; none when it keeps it.
 
-
-class AccuracyTargetError(GateError):
-    """The accuracy target was missed, or could not be judged."""
+    Args:
+        model: Its name.
+        params: Its trainable parameters, which must be strictly fewer than `max_params`.
+        accuracy: On the test images, a fraction; None before there is one.
+        judged: Whether the accuracy is judged; it is on MNIST alone.
+        rule: By which the accuracy is that of a run.
+    """
+    reasons = []
+    if params >= max_params:
+        reasons.append(f"{model} has {params:,} trainable parameters; gate.max_params={max_params} wants fewer")
+    if judged and accuracy is not None and not accuracy >= min_accuracy - ROUNDING:  # which holds of a NaN, too
+        by = f" by the rule {rule!r}" if rule else ""
+        reasons.append(f"test accuracy {accuracy:.4f}{by} is below gate.min_accuracy={min_accuracy}")
+    return reasons
 
 
 class Gate(L.Callback):
     """Fails the run before its first step when it is over the parameter budget, and at its end when it missed the target.
 
-    Rules, all on the test images: "best" takes the best of the first `within_epochs` epochs, as published, which selects on
-    the test set; "last" the last epoch's weights; "mean_last_3" the mean of the last three epochs; "selected" the checkpoint
-    that was best on the hold-out. With a hold-out only "last" and "selected" can be judged, by one `trainer.test`.
-
     Args:
         max_params: Trainable parameters must be strictly fewer.
         min_accuracy: Test accuracy to reach, a fraction in (0, 1].
         within_epochs: Epochs within which to reach it.
-        rule: "best", "last", "mean_last_3" or "selected".
-        on_miss: "fail" raises; "warn" only records the miss.
+        rule: One of `RULES`; with a hold-out "last" or "selected".
+        on_miss: "fail" raises a `GateError`; "warn" only records the miss.
         model: Name of the network for messages and the verdict.
-
-    Raises:
-        ParameterBudgetError: From `on_fit_start`.
-        AccuracyTargetError: From `on_fit_end`, or from `on_test_end` with a hold-out.
     """
 
     def __init__(self, max_params: int, min_accuracy: float, within_epochs: int, rule: str, on_miss: str, model: str) -> None:
@@ -51,50 +68,40 @@ class Gate(L.Callback):
         self.rule = rule
         self.on_miss = on_miss
         self.model = model
-
         self.params: int | None = None
         self.accuracy_of_epoch: dict[int, float] = {}  # by epoch, counted from 1
         self.logged: list[str] = []
         self.epochs = 0
         self.epoch_split = "test"
         self.dataset = "unknown"
+        self.judged = False  # the accuracy: the digits that the project draws are another task
         self.test_images: int | None = None  # that the accuracy was measured on
         self.num_test_images = 0  # that there are
-        self.test_accuracy: float | None = None  # of the one measurement after training with a hold-out
-        self.started_s = self.ended_s = time.monotonic()
+        self.tested: dict[int, float] = {}  # the one measurement after training with a hold-out, under the last epoch
+        self.accuracy: float | None = None  # by the rule
+        self.started_s = time.monotonic()
         self.earlier_s = 0.0  # wall time before a resume
         self.reasons: list[str] = []  # in which the run broke the contract; final once it was judged
 
-    # --- what is measured -----------------------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know of the epochs before."""
-        accuracies = {str(epoch): accuracy for epoch, accuracy in self.accuracy_of_epoch.items()}
-        return {"accuracy_of_epoch": accuracies, "epochs": self.epochs, "seconds": self._seconds(time.monotonic())}
+        return {name: getattr(self, name) for name in MEASURED} | {"earlier_s": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.epochs:  # trainer.test loads an epoch's checkpoint, which knows less than this run does by then
-            return
-        self.accuracy_of_epoch = {int(epoch): accuracy for epoch, accuracy in state_dict["accuracy_of_epoch"].items()}
-        self.epochs = state_dict["epochs"]
-        self.earlier_s = state_dict["seconds"]
+        if not self.epochs:  # trainer.test loads an epoch's checkpoint, which knows less than this run does by then
+            vars(self).update(state_dict)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.started_s = self.ended_s = time.monotonic()
+        self.started_s = time.monotonic()
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self.epoch_split, self.dataset = data.epoch_split, data.name
+        self.epoch_split, self.dataset, self.judged = data.epoch_split, data.name, data.name == "MNIST"
         self.params = count_parameters(pl_module)
-        if reason := self._budget_reason():
-            self.reasons = [reason]
-            if self.on_miss == "fail":
-                raise ParameterBudgetError(reason)
+        self.reasons = self._broken_rules()
+        if self.reasons and self.on_miss == "fail":
+            raise GateError(self.reasons[0])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
-        accuracy = self._measured(trainer, self.epoch_split, trainer.num_val_batches)
-        if accuracy is not None:
-            self.accuracy_of_epoch[trainer.current_epoch + 1] = accuracy
+        self.accuracy_of_epoch |= self._measured(trainer, self.epoch_split, trainer.num_val_batches, trainer.current_epoch + 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epochs = trainer.current_epoch + 1
@@ -104,130 +111,90 @@ class Gate(L.Callback):
             self._close()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.test_accuracy = self._measured(trainer, "test", trainer.num_test_batches)
+        self.tested = self._measured(trainer, "test", trainer.num_test_batches, self.epochs)
         self._close()
 
-    def _measured(self, trainer: L.Trainer, split: str, num_batches: list[int | float]) -> float | None:
-        """The accuracy just logged, as the exact fraction of the images it was measured on; None if it was not logged."""
+    def _measured(self, trainer: L.Trainer, split: str, num_batches: list[int | float], epoch: int) -> dict[int, float]:
+        """The accuracy just logged, under the epoch, as the exact fraction of its images; nothing if it was not logged."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         # Fewer than all are measured when the trainer limits its batches.
         num_images = min(data.num_images(split), int(sum(num_batches)) * data.eval_batch_size * trainer.world_size)
         if split == "test":
             self.test_images, self.num_test_images = num_images, data.num_images(split)
         self.logged = sorted(trainer.callback_metrics)
-        if f"{split}/acc" not in trainer.callback_metrics:
-            return None
+        if f"{split}/acc" not in self.logged:
+            return {}
         accuracy = float(trainer.callback_metrics[f"{split}/acc"])
         # The metric is a float32, in which 9,930 of 10,000 falls short of 0.993.
-        return round(accuracy * num_images) / num_images if math.isfinite(accuracy) else accuracy
+        return {epoch: round(accuracy * num_images) / num_images if math.isfinite(accuracy) else accuracy}
+
+    def _seconds(self) -> float:
+        """Wall time of the run so far, with what it took before it was resumed."""
+        return self.earlier_s + time.monotonic() - self.started_s
 
     def _close(self) -> None:
-        """Ends the clock and fails the run if the target was missed."""
-        self.ended_s = time.monotonic()
-        self.reasons = self._judge()
+        """Judges the run, and fails it if it missed the target."""
+        try:
+            self.accuracy = self._accuracy_by_rule()
+            self.reasons = self._broken_rules()
+        except GateError as undecided:
+            self.reasons = [*self._broken_rules(), str(undecided)]
+        if self.judged and self.test_images is not None and self.test_images < self.num_test_images:
+            self.reasons.append(f"only {self.test_images:,} of the {self.num_test_images:,} test images were measured")
         if self.reasons and self.on_miss == "fail":
-            raise AccuracyTargetError("; ".join(self.reasons))
+            raise GateError("; ".join(self.reasons))
 
-    # --- what is judged -------------------------------------------------------------------------------------------------
+    def _accuracy_by_rule(self) -> float:
+        """Test accuracy of the run.
 
-    def _budget_reason(self) -> str | None:
-        if self.params is None or self.params < self.max_params:
-            return None
-        return f"{self.model} has {self.params:,} trainable parameters; gate.max_params={self.max_params} wants fewer"
-
-    def _accuracy(self) -> tuple[float | None, str]:
-        """Test accuracy under the rule, or None and why it cannot be told."""
-        if self.epoch_split == "val":
-            if self.test_accuracy is not None and not math.isfinite(self.test_accuracy):
-                return None, f"test/acc is {self.test_accuracy}"
-            return self.test_accuracy, f"test/acc was never logged by trainer.test; logged were {self._logged_text()}"
-        within = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if epoch <= self.within_epochs}
-        if not within:
-            return None, f"test/acc was never logged; logged were {self._logged_text()}"
-        for epoch, accuracy in within.items():
+        Raises:
+            GateError: It was not measured, or is no number.
+        """
+        accuracies = self.tested
+        if self.epoch_split == "test":
+            accuracies = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if epoch <= self.within_epochs}
+        if not accuracies:
+            raise GateError(f"test/acc was never logged; logged were {', '.join(self.logged) or 'no metrics at all'}")
+        for epoch, accuracy in accuracies.items():
             if not math.isfinite(accuracy):
-                return None, f"test/acc is {accuracy} at epoch {epoch}"
-        if self.rule == "best":
-            return _best(within)[1], ""
-        num = {"last": 1, "mean_last_3": 3}[self.rule]
-        wanted = range(self.epochs - num + 1, self.epochs + 1)
-        missing = [epoch for epoch in wanted if epoch not in within]
-        if missing:
+                raise GateError(f"test/acc is {accuracy} at epoch {epoch}")
+        try:
+            return RULES[self.rule](accuracies, self.epochs)
+        except KeyError as missing:
             limit = f"gate.within_epochs={self.within_epochs}"
-            return None, f"test/acc was not measured within {limit} at epoch {missing[0]}"
-        return sum(within[epoch] for epoch in wanted) / num, ""
+            raise GateError(f"test/acc was not measured within {limit} at epoch {missing}") from None
 
-    def _logged_text(self) -> str:
-        return ", ".join(self.logged) or "no metrics at all"
-
-    def _judge(self) -> list[str]:
-        """Every way in which the run breaks the contract; none when it keeps it."""
-        reasons = [reason] if (reason := self._budget_reason()) else []
-        accuracy, why_none = self._accuracy()
-        if accuracy is None:
-            reasons.append(why_none)
-        elif self._accuracy_judged() and accuracy < self.min_accuracy - ROUNDING:
-            reasons.append(
-                f"test accuracy {accuracy:.4f} by the rule {self.rule!r} is below gate.min_accuracy={self.min_accuracy}"
-            )
-        if self._accuracy_judged() and self.test_images is not None and self.test_images < self.num_test_images:
-            reasons.append(f"only {self.test_images:,} of the {self.num_test_images:,} test images were measured")
-        return reasons
-
-    def _seconds(self, until_s: float) -> float:
-        """Wall time of the run, with what it took before it was resumed."""
-        return self.earlier_s + until_s - self.started_s
-
-    def _accuracy_judged(self) -> bool:
-        return self.dataset == "MNIST"
+    def _broken_rules(self) -> list[str]:
+        limits = (self.max_params, self.min_accuracy)
+        return broken_rules(self.model, self.params or 0, self.accuracy, *limits, self.judged, self.rule)
 
     def verdict(self, seed: int, stopped: str | None = None, why: str = "") -> Verdict:
-        """The run's verdict.
-
-        Args:
-            seed: Recorded with it.
-            stopped: "error" or "interrupted" for a run that ended before it could be judged.
-            why: What stopped it.
-        """
-        if stopped:
-            self.ended_s = time.monotonic()
-        accuracy, _ = self._accuracy()
+        """The run's verdict; `stopped` is "error" or "interrupted" for one that ended before it could be judged."""
+        accuracy = None if stopped else self.accuracy
         interval = None
-        if stopped or accuracy is None:
-            accuracy = None
-        elif self.test_images:
+        if accuracy is not None and self.test_images:
             interval = wilson_interval(accuracy * self.test_images, self.test_images)
         status = stopped or (MISSED if self.reasons else PASSED)
-        finite = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if math.isfinite(acc)}
-        best_epoch, best_accuracy = _best(finite) if finite else (None, None)
+        finite = {epoch: accuracy for epoch, accuracy in self.accuracy_of_epoch.items() if math.isfinite(accuracy)}
+        best_epoch = max(finite, key=lambda epoch: (finite[epoch], -epoch), default=None)  # the earliest of equals
         return Verdict(
             status=status,
             passed=status == PASSED,
             reasons=[why] if stopped else self.reasons,
-            rule=self.rule,
             accuracy=accuracy,
-            best_accuracy=best_accuracy,
+            best_accuracy=None if best_epoch is None else finite[best_epoch],
             best_epoch=best_epoch,
             last_accuracy=finite.get(self.epochs),
             epoch_split=self.epoch_split,
             interval_95=interval,
             test_images=self.test_images,
             selected_on_test=self.epoch_split == "test" and self.rule == "best",
-            accuracy_judged=self._accuracy_judged(),
+            accuracy_judged=self.judged,
             params=self.params,
-            max_params=self.max_params,
-            min_accuracy=self.min_accuracy,
-            within_epochs=self.within_epochs,
-            on_miss=self.on_miss,
-            model=self.model,
             seed=seed,
             dataset=self.dataset,
             epochs=self.epochs,
             epochs_to_target=min((epoch for epoch, acc in finite.items() if acc >= self.min_accuracy - ROUNDING), default=None),
-            seconds=round(self._seconds(self.ended_s), 3),
+            seconds=round(self._seconds(), 3),
+            **{name: getattr(self, name) for name in CONTRACT},
         )
-
-
-def _best(accuracy_of_epoch: dict[int, float]) -> tuple[int, float]:
-    """The epoch of the highest accuracy, the earliest of equals, and that accuracy."""
-    return max(accuracy_of_epoch.items(), key=lambda item: (item[1], -item[0]))

@@ -21,7 +21,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from mnist_lightning.config.compose import read_config
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, MISSED, PASSED, Verdict
-from mnist_lightning.files import Stamp, read_bytes, read_text, stamp
+from mnist_lightning.files import Stamp, read_text, stamp
 
 LOCK = ".lock"  # file of a directory in which a command is at work
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
@@ -122,7 +122,7 @@ def _read_verdict(path: Path) -> dict[str, Any]:
         ValueError: A field is missing or no value for it; says which.
     """
     try:
-        verdict = _VERDICT.validate_json(read_bytes(path), strict=True)
+        verdict = _VERDICT.validate_json(read_text(path), strict=True)
     except ValidationError as error:
         detail = error.errors()[0]
         raise ValueError(": ".join([path.name, *map(str, detail["loc"]), detail["msg"]])) from None

@@ -83,7 +83,9 @@ class Verdict:
 
     def text(self) -> str:
         """The verdict in a few lines for the terminal."""
-        head = {PASSED: "PASSED", MISSED: "MISSED", ERROR: "FAILED", INTERRUPTED: "INTERRUPTED"}[self.status]
+        head = "FAILED" if self.status == ERROR else self.status.upper()
+        if self.passed and not self.accuracy_judged:
+            head = "NOT JUDGED"
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         lines = [f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {epochs}, {self.seconds:.0f} s"]
         lines += [f"  reason      {reason}" for reason in self.reasons]
@@ -114,8 +116,8 @@ class Verdict:
         return f"{text}; target {percent(self.min_accuracy)} within {self.within_epochs} epochs"
 
     def _selection_text(self) -> str:
+        if self.epoch_split != "test":
+            return "measured once, at the end; not used to select anything"
         if self.selected_on_test:
             return "measured after every epoch and used to select the epoch: the accuracy is optimistic"
-        if self.epoch_split == "test":
-            return "measured after every epoch, not used to select anything"
-        return "measured once, at the end; not used to select anything"
+        return "measured after every epoch, not used to select anything"

@@ -43,13 +43,7 @@ class AugmentationStrength(L.Callback):
 
 
 class EpochBar(TQDMProgressBar):
-    """One bar per epoch over its training steps, counted from 1 like everything else the run shows.
-
-    Evaluation has none: it takes seconds, and Lightning would call it validation on the test set too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=20)
+    """One bar per epoch, counted from 1; none for evaluation, which Lightning would call validation on the test set too."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
@@ -70,36 +64,27 @@ class EpochTable(L.Callback):
 
     Args:
         path: The CSV file; begun anew unless training goes on from a checkpoint.
-        max_epochs: For the printed line.
     """
 
-    def __init__(self, path: Path, max_epochs: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.max_epochs = max_epochs
         self.columns: list[str] = []
         self.started_s = 0.0
         self.evaluated: dict[str, float] = {}  # of this epoch: callback_metrics would repeat an earlier epoch's
-        self.row: dict[str, Any] = {}  # of the epoch that ended last
-        self.rows: list[dict[str, Any]] = []  # of the table
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
-        metrics = ["train/loss", "train/acc", f"{split}/loss", f"{split}/acc"]
-        self.columns = ["epoch", "step", *metrics, "lr", "seconds"]
+        self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not in on_fit_start, which a checkpoint's epoch has not reached yet. Of several processes one keeps the table.
-        if not trainer.is_global_zero:
-            return
-        if trainer.current_epoch == 0:
-            self.rows = []
-        else:
+        split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
+        self.columns = ["epoch", "step", "train/loss", "train/acc", f"{split}/loss", f"{split}/acc", "lr", "seconds"]
+        if trainer.current_epoch and trainer.is_global_zero:
             with self.path.open(newline="", encoding="utf-8") as file:
                 # Without the row of an epoch that was written before the checkpoint that a resumed run goes on from.
                 self.rows = list(csv.DictReader(file))[: trainer.current_epoch]
-        self._write()
+        self._write(trainer)
 
-    def _write(self) -> None:
+    def _write(self, trainer: L.Trainer) -> None:
+        if not trainer.is_global_zero:  # of several processes
+            return
         file = io.StringIO(newline="")
         table = csv.DictWriter(file, self.columns, extrasaction="ignore")
         table.writeheader()
@@ -115,23 +100,20 @@ class EpochTable(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = self.evaluated | {
-            **{name: float(trainer.callback_metrics[name]) for name in self.columns if name.startswith("train/")},
+            **{name: float(trainer.callback_metrics[name]) for name in ("train/loss", "train/acc")},
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self.started_s, 3),
         }
-        self.row = {name: row[name] for name in self.columns if name in row}
+        self.rows.append({name: row[name] for name in self.columns if name in row})
+        self._write(trainer)
         if trainer.is_global_zero:
-            self.rows.append(row)
-            self._write()
-            tqdm.write(self._line(row))  # above the progress bar, where there is one
+            tqdm.write(self._line(row, trainer.max_epochs))  # above the progress bar, where there is one
 
-    def _line(self, row: dict[str, Any]) -> str:
-        width = len(str(self.max_epochs))
-        text = f"epoch {row['epoch']:{width}}/{self.max_epochs}"
-        for split in dict.fromkeys(name.split("/")[0] for name in self.columns if "/" in name):
-            loss, accuracy = row.get(f"{split}/loss"), row.get(f"{split}/acc")
-            if loss is not None and accuracy is not None:
-                text += f"  {split} loss {loss:.4f} acc {100 * accuracy:.2f} %"
+    def _line(self, row: dict[str, Any], max_epochs: int | None) -> str:
+        text = f"epoch {row['epoch']:{len(str(max_epochs))}}/{max_epochs}"
+        for split in ("train", self.columns[4].partition("/")[0]):
+            if f"{split}/acc" in row:
+                text += f"  {split} loss {row[f'{split}/loss']:.4f} acc {100 * row[f'{split}/acc']:.2f} %"
         return f"{text}  lr {row['lr']:.5f}  {row['seconds']:.1f} s"

@@ -1,5 +1,6 @@
 """What a result was measured on and with: device, processor, versions."""
 
+import contextlib
 import hashlib
 import platform
 import shutil
@@ -36,7 +37,8 @@ def cpu_name() -> str:
     """The processor as Linux names it, or what Python knows of it elsewhere."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def code_hash() -> str:
@@ -51,14 +53,10 @@ def versions() -> dict[str, str]:
     """Versions of what a result depends on: packages, a hash of the code, and in a checkout its git revision."""
     found = {"python": platform.python_version(), "code": code_hash()}
     for package in VERSIONED:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout without an install
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a checkout without an install
-            continue
     # Only of the project's own checkout: an installed package may lie inside a repository of the user's.
     if (CHECKOUT / ".git").exists() and shutil.which("git"):
         command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
-        git = subprocess.run(command, capture_output=True, text=True, check=False)
-        if git.returncode == 0:
-            found["git"] = git.stdout.strip()
+        found["git"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return found

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -27,14 +28,14 @@ from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import signals
 from mnist_lightning.training.callbacks import AugmentationStrength, EpochBar, EpochSeed, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
-from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK, GraphedClassifier
+from mnist_lightning.training.cuda_graph import GraphedClassifier, require_device
 from mnist_lightning.training.environment import device_name, device_of, versions
-from mnist_lightning.training.events import Events
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.memory import keep_freed
 from mnist_lightning.training.resume import Taken, look, take_up
-from mnist_lightning.training.tensorboard import Dashboard, record
+from mnist_lightning.training.tensorboard import Dashboard, Events, record
 
+STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
 # True of this project and of no use to its users.
 SILENCED = (
     r".*recommended to use `self.log\('.*', ..., sync_dist=True\)`.*",  # summed over the processes already, or the same in all
@@ -76,45 +77,71 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
-    gate = make_gate(cfg)
-    stopped, why = None, ""
-    try:
-        _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, taken.checkpoint)
-    except GateError:
-        raise
-    except Exception as error:
-        stopped, why = ERROR, f"{type(error).__name__}: {one_line(error)}"
-        raise
-    except BaseException as interruption:  # Ctrl-C or SIGTERM
-        stopped, why = INTERRUPTED, one_line(interruption)
-        raise
-    finally:
-        ended_by = sys.exc_info()[1]
-        # An error is on its way up already, and may well be that of a full disk.
-        unless_error = contextlib.suppress(OSError) if stopped == ERROR else contextlib.nullcontext()
-        with signals.hold():
-            verdict = gate.verdict(cfg.seed, stopped, why)
-            verdict.exit_status = exit_status(ended_by)
-            verdict.device, verdict.versions = device_name(device_of(str(cfg.trainer.accelerator))), versions()
-            with unless_error:
-                record(verdict, cfg, output_dir)
-            with unless_error:
-                verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
-            if stopped != ERROR:
-                show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")
-    return verdict
+    with Ending(make_gate(cfg), cfg, output_dir) as ending:
+        _fit_and_test(cfg, output_dir, ending.gate, taken)
+    return ending.verdict
 
 
 def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
     """The run in a process that is not its first, which has made the directory ready and writes the verdict."""
-    found = look(output_dir, cfg) if cfg.resume else Taken()
-    if found.finished:
-        return Verdict(**found.finished.verdict)
+    taken = look(output_dir, cfg) if cfg.resume else Taken()
+    if taken.finished:
+        return Verdict(**taken.finished.verdict)
     gate = make_gate(cfg)
-    _fit_and_test(assemble(cfg, output_dir, gate), gate.rule, found.checkpoint)
-    verdict = gate.verdict(cfg.seed)
-    verdict.exit_status = OK
-    return verdict
+    _fit_and_test(cfg, output_dir, gate, taken)
+    return gate.verdict(cfg.seed)
+
+
+def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -> None:
+    parts = assemble(cfg, output_dir, gate, taken.epochs)
+    parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=taken.checkpoint, weights_only=True)
+    if parts.data.val_images:
+        # The one look at the test set, by the weights that the hold-out chose or by the last ones.
+        path = (parts.best if gate.rule == "selected" else parts.last).best_model_path
+        parts.trainer.test(parts.classifier, datamodule=parts.data, ckpt_path=path, verbose=False, weights_only=True)
+
+
+class Ending(contextlib.AbstractContextManager["Ending"]):
+    """What runs in it leaves a verdict, however it ends."""
+
+    verdict: Verdict
+
+    def __init__(self, gate: Gate, cfg: DictConfig, output_dir: Path) -> None:
+        self.gate = gate
+        self.cfg = cfg
+        self.output_dir = output_dir
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        with signals.hold():
+            self.verdict = self._judge(error)
+            # An error is on its way up already, and may well be that of a full disk.
+            unless_error = contextlib.suppress(OSError) if self.verdict.status == ERROR else contextlib.nullcontext()
+            with unless_error:
+                record(self.verdict, self.cfg, self.output_dir)
+            with unless_error:  # the last file of all: a run that has one has left the others
+                self.verdict.write(self.output_dir / "verdict.json")
+            if self.verdict.status != ERROR:
+                show(f"{self.verdict.text()}\n  outputs     {path_as_typed(self.output_dir)}")
+
+    def _judge(self, error: BaseException | None) -> Verdict:
+        if error is None or isinstance(error, GateError):
+            verdict = self.gate.verdict(self.cfg.seed)
+        elif isinstance(error, Exception):
+            verdict = self.gate.verdict(self.cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
+        else:  # Ctrl-C or SIGTERM
+            verdict = self.gate.verdict(self.cfg.seed, INTERRUPTED, one_line(error))
+        verdict.exit_status = exit_status(error)
+        verdict.device, verdict.versions = device_name(device_of(self.cfg.trainer.accelerator)), versions()
+        return verdict
+
+
+def exit_status(error: BaseException | None) -> int:
+    """The exit status that the end of a run stands for."""
+    if error is None:
+        return OK
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), FAILED)
 
 
 def make_gate(cfg: DictConfig) -> Gate:
@@ -133,38 +160,30 @@ class Assembled:
     last: EpochCheckpoint
 
 
-def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
-    """Seeds every generator and builds a run from its configuration; reads no data yet."""
+def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> Assembled:
+    """Seeds every generator and builds a run from its configuration, of which so many epochs are done; reads no data yet."""
     keep_freed()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
     # time on every step and nothing here does so.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    net = build(cfg, "model")
-    optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
+    net, optimizer, scheduler = build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler")
     data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
     parts = (net, optimizer, scheduler, cfg.label_smoothing, data.epoch_split)
     if cfg.cuda_graph:
-        if not torch.cuda.is_available():
-            raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
-        data.batches_per_chunk = BATCHES_PER_CHUNK
-        classifier: LitClassifier = GraphedClassifier(*parts, batch_size=data.batch_size, prepare=data.prepare)
-    else:
-        classifier = LitClassifier(*parts)
+        require_device()
+    classifier = GraphedClassifier(*parts, data=data) if cfg.cuda_graph else LitClassifier(*parts)
 
     best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = EpochCheckpoint(output_dir, "last")
-    events, table = Events(output_dir), EpochTable(output_dir / "metrics.csv", cfg.trainer.max_epochs)
+    events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
     # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
-    dashboard = Dashboard(cfg, events, table)
-    callbacks: list[Callback] = [EpochSeed(cfg.seed), AugmentationStrength(), table, dashboard, gate, best, last]
+    callbacks: list[Callback] = [EpochSeed(cfg.seed), AugmentationStrength(), table, Dashboard(cfg, events, table), gate]
     show_progress = sys.stderr.isatty()
-    if show_progress:
-        callbacks.append(EpochBar())
     trainer = build(
         cfg,
         "trainer",
-        callbacks=callbacks,
+        callbacks=[*callbacks, best, last, *([EpochBar()] if show_progress else [])],
         logger=events,
         plugins=WholeCheckpoints(),
         default_root_dir=output_dir,
@@ -173,14 +192,6 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate) -> Assembled:
         num_sanity_val_steps=0,
     )
     return Assembled(trainer, classifier, data, best, last)
-
-
-def _fit_and_test(parts: Assembled, rule: str, checkpoint: Path | None) -> None:
-    parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-    if parts.data.val_images:
-        # The one look at the test set, by the weights that the hold-out chose or by the last ones.
-        path = (parts.best if rule == "selected" else parts.last).best_model_path
-        parts.trainer.test(parts.classifier, datamodule=parts.data, ckpt_path=path, verbose=False, weights_only=True)
 
 
 def quieten() -> None:
@@ -207,19 +218,6 @@ def claim(output_dir: Path, cfg: DictConfig) -> None:
             f"{output_dir}: the directory holds a run already (config.yaml); "
             "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
         )
-    environment = {"device": device_name(device_of(str(cfg.trainer.accelerator))), "versions": versions()}
+    environment = {"device": device_name(device_of(cfg.trainer.accelerator)), "versions": versions()}
     files.write(output_dir / "environment.json", json.dumps(environment, indent=2) + "\n")
     files.write(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-
-
-def exit_status(error: BaseException | None) -> int:
-    """The exit status that the end of a run stands for."""
-    if error is None:
-        return OK
-    if isinstance(error, GateError):
-        return GATE_MISSED
-    if isinstance(error, ConfigError):
-        return BAD_CONFIG
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        return error.code
-    return FAILED

@@ -129,16 +129,14 @@ class LitClassifier(L.LightningModule):
 
     def _non_finite(self, split: str, loss: Tensor) -> NonFiniteLossError:
         """Says where the first loss of an epoch that is not finite arose, or the given one where only their mean is not."""
+        epoch, step_of_run = self.current_epoch + (not self.trainer.testing), self.global_step
+        where = f"the {split} loss is {{}} at epoch {epoch}, after step {step_of_run} of the run"
         losses = [float(loss) for loss, _, _ in self.seen[split]]
         step, value = next(((i, x) for i, x in enumerate(losses, 1) if not math.isfinite(x)), (len(losses), float(loss)))
         if split == "train":
-            of_run = self.steps_before + -(-step // self.trainer.accumulate_grad_batches)
-            where = f"the training loss is {value} at epoch {self.current_epoch + 1}, step {step} (step {of_run} of the run)"
-        elif self.trainer.testing:
-            where = f"the test loss is {value} after epoch {self.current_epoch}, step {self.global_step} of the run"
-        else:
-            where = f"the {split} loss is {value} at epoch {self.current_epoch + 1}, after step {self.global_step} of the run"
-        return NonFiniteLossError(f"{where}; lower optimizer.lr or look at the data")
+            step_of_run = self.steps_before + -(-step // self.trainer.accumulate_grad_batches)
+            where = f"the training loss is {{}} at epoch {epoch}, step {step} (step {step_of_run} of the run)"
+        return NonFiniteLossError(f"{where.format(value)}; lower optimizer.lr or look at the data")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, self.epoch_split)

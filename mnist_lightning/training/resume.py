@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from mnist_lightning.config.errors import ConfigError
@@ -24,6 +23,8 @@ class Taken:
 
     checkpoint: Path | None = None
     """The end of the last whole epoch, to continue from."""
+    epochs: int = 0
+    """Finished before it."""
     finished: Run | None = None
     """A result for exactly this configuration and code: nothing is left to do."""
 
@@ -51,14 +52,15 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
     if not (directory / "config.yaml").exists():
         return Taken()
     run = read_run(directory)
-    same = run.config == flatten(cfg) and _code_of(directory) == code_hash()
-    if same and run.finished:
+    if run.config != flatten(cfg) or _code_of(directory) != code_hash():
+        return Taken()
+    if run.finished:
         return Taken(finished=run)
     last, best = directory / "last.ckpt", directory / "best.ckpt"
-    goes_on = same and run.status in (UNFINISHED, INTERRUPTED, ERROR)
-    if goes_on and _sound(last) and (_sound(best) or not best.exists()):
-        return Taken(checkpoint=last)
-    return Taken()
+    if run.status not in (UNFINISHED, INTERRUPTED, ERROR) or (best.exists() and not _epochs(best)):
+        return Taken()
+    epochs = _epochs(last)
+    return Taken(checkpoint=last, epochs=epochs) if epochs else Taken()
 
 
 def _code_of(directory: Path) -> str | None:
@@ -69,13 +71,14 @@ def _code_of(directory: Path) -> str | None:
         return None
 
 
-def _sound(checkpoint: Path) -> bool:
-    """Whether it can be read and holds numbers: from weights that are NaN nothing is learned any more."""
+def _epochs(checkpoint: Path) -> int:
+    """The epochs after which it was written; 0 where it cannot be read or holds a NaN, from which nothing is learned."""
     try:
-        weights = checkpoints.read(checkpoint)["state_dict"].values()
-        return all(isinstance(values, torch.Tensor) and bool(values.isfinite().all()) for values in weights)
-    except ConfigError:
-        return False
+        loaded = checkpoints.read(checkpoint)
+        sound = all(bool(values.isfinite().all()) for values in loaded["state_dict"].values())
+        return int(loaded["epoch"]) + 1 if sound else 0
+    except (ConfigError, AttributeError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def _set_aside(directory: Path) -> None:

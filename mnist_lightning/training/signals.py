@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: the first ends a run in order, wherever it is; a second one, of either kind, ends the process at once."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,21 +20,18 @@ class Interrupted(SystemExit):
 class _Stop:
     """The handler of both signals."""
 
-    def __init__(self) -> None:
-        self.received = False
-        self.holding = False
-        self.held: int | None = None
-        """A signal that waits for the end of `hold`."""
+    received = False
+    holding = False
+    held: int | None = None  # a signal that waits for the end of `hold`
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         # Here too, although the first signal has set it: Lightning puts back the handlers that it found.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        if self.received:
-            os.kill(os.getpid(), signum)
-            return
-        self.received = True
-        if self.holding:
+        second, self.received = self.received, True
+        if second:
+            signal.raise_signal(signum)
+        elif self.holding:
             self.held = signum
         else:
             raise Interrupted(signum)
@@ -48,8 +44,8 @@ def catch() -> None:
     """Lets the first Ctrl-C or SIGTERM raise `Interrupted`, and a second one end the process."""
     global _stop
     _stop = _Stop()
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
 
 
 @contextmanager
@@ -60,6 +56,6 @@ def hold() -> Iterator[None]:
         yield
     finally:
         _stop.holding = False
-        if _stop.held is not None:
-            signum, _stop.held = _stop.held, None
+        signum, _stop.held = _stop.held, None
+        if signum is not None:
             raise Interrupted(signum)

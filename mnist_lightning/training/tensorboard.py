@@ -6,6 +6,7 @@ counted from 1. What a resumed run writes again takes the place of what was ther
 
 import contextlib
 import copy
+import functools
 import logging
 import time
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -30,7 +32,6 @@ from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models.summary import summarize, table
 from mnist_lightning.terminal import printable
 from mnist_lightning.training.callbacks import EpochTable
-from mnist_lightning.training.events import Events, EventWriter
 from mnist_lightning.training.lit_module import LitClassifier
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,23 @@ CHARTS = {
 }
 NUM_AUGMENTED = 36  # training images shown before and after augmentation
 RECORD = ".verdict"  # end of the name of the event file that `record` writes
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard events in the run's own directory, not in folders `lightning_logs/version_N` below it.
+
+    Args:
+        directory: Of the run.
+        epochs: Finished before the checkpoint that the run goes on from; TensorBoard leaves out what it finds of later ones.
+    """
+
+    def __init__(self, directory: Path, epochs: int = 0) -> None:
+        # Without `hp_metric`, an accuracy of -1 in the tab HPARAMS, which `record` fills at the end.
+        super().__init__(directory, name="", version="", default_hp_metric=False, purge_step=epochs + 1)
+
+    def save(self) -> None:
+        """Brings to the file what was logged. No hparams.yaml, which Lightning writes here: config.yaml says the same."""
+        self.experiment.flush()
 
 
 class Dashboard(L.Callback):
@@ -77,14 +95,9 @@ class Dashboard(L.Callback):
         _add_graph(writer, net, OmegaConf.to_yaml(self.cfg.model, resolve=True))
         self.events.save()
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not in on_fit_start, which a checkpoint's epoch has not reached yet.
-        if trainer.is_global_zero and trainer.current_epoch > 0:
-            self.events.forget_from(trainer.current_epoch + 1)
-
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
-        row, epoch = self.epochs.row, trainer.current_epoch + 1
+        row, epoch = self.epochs.rows[-1], trainer.current_epoch + 1
         curves = {name: value for name, value in row.items() if name not in ("epoch", "step")}
         evaluated = f"{split}/acc" in row  # an argument of the trainer can leave out an epoch's evaluation
         if evaluated:
@@ -95,9 +108,6 @@ class Dashboard(L.Callback):
             self._draw(trainer, pl_module, split, epoch)
         # On disk before the epoch's checkpoint: a run that goes on from that misses no point.
         self.events.save()
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.events.forget_from(trainer.current_epoch + 1)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         # The one look at the test set of a run with a hold-out, a step past its last epoch.
@@ -118,19 +128,15 @@ class Dashboard(L.Callback):
         images = data.splits[split].images[: len(targets)].cpu()
         before = data.splits["train"].images[:NUM_AUGMENTED].float()
         after = data.augmentation(before[:, None])[:, 0]  # moves no number of training: every epoch is seeded anew
-        drawn = {
-            f"{split}/confusion_matrix": figures.confusion_matrix(logits, targets),
-            f"{split}/worst_mistakes": figures.worst_mistakes(images, logits, targets),
-            "train/augmentation": figures.augmentation(before.cpu(), after.cpu()),
-        }
         net = copy.deepcopy(pl_module.net).cpu()
-        convolution = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-        if convolution is not None:
-            drawn["network/first_filters"] = figures.filters(convolution.weight.detach())
+        draw = functools.partial(self.events.experiment.add_figure, global_step=step)
+        draw(f"{split}/confusion_matrix", figures.confusion_matrix(logits, targets))
+        draw(f"{split}/worst_mistakes", figures.worst_mistakes(images, logits, targets))
+        draw("train/augmentation", figures.augmentation(before.cpu(), after.cpu()))
+        for convolution in [module for module in net.modules() if isinstance(module, nn.Conv2d)][:1]:
+            draw("network/first_filters", figures.filters(convolution.weight.detach()))
         with contextlib.suppress(ValueError):  # no chain of layers: the text says so
-            drawn["network/receptive_fields"] = figures.receptive_fields(summarize(net))
-        for name, figure in drawn.items():
-            self.events.experiment.add_figure(name, figure, step)
+            draw("network/receptive_fields", figures.receptive_fields(summarize(net)))
 
 
 def _of_all_processes(part: Tensor, num_processes: int) -> Tensor:
@@ -167,15 +173,21 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
         "params": verdict.params,
         "seconds": verdict.seconds,
     }
-    with EventWriter(directory, suffix=RECORD) as writer:
+    with SummaryWriter(str(directory), filename_suffix=RECORD) as writer:
         writer.add_text("verdict", _as_code(verdict.text()), verdict.epochs)
         for name, result in results.items():
             if result is not None:
                 for step in sorted({min(1, verdict.epochs), verdict.epochs}):  # a line: a dot can hardly be seen
                     writer.add_scalar(f"Verdict/{name}", result, step)
-        writer.file_writer.add_summary(_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=start))
+        # By hand: torch's add_hparams makes a run of its own and calls each a success; TensorBoard's functions want TensorFlow.
         end = SessionEndInfo(status=status, end_time_secs=now)
-        writer.file_writer.add_summary(_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end))
+        for tag, content in (
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+        ):
+            about = metadata.create_summary_metadata(content)
+            value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+            writer.file_writer.add_summary(Summary(value=[value]))
 
 
 def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
@@ -188,12 +200,6 @@ def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
     return plain | {"Status": verdict.status}  # capitals sort first, and TensorBoard shows the first five columns
 
 
-def _hparams(tag: str, **content: SessionStartInfo | SessionEndInfo) -> Summary:
-    """A message of TensorBoard's hparams plugin; the functions that make them want TensorFlow."""
-    summary_metadata = metadata.create_summary_metadata(HParamsPluginData(**content))
-    return Summary(value=[Summary.Value(tag=tag, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)])
-
-
 def _as_code(text: str) -> str:
     """Text as a code block of Markdown: indented, so that nothing in it is read as markup."""
     return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
@@ -203,12 +209,11 @@ _graphs: dict[str, Any] = {}  # by configuration: torch keeps 5 MB of each that 
 
 
 def _add_graph(writer: SummaryWriter, net: nn.Module, configuration: str) -> None:
-    if configuration not in _graphs:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's way to graphs calls torch.jit.trace, which torch calls deprecated
-            try:
+            if configuration not in _graphs:
                 _graphs[configuration] = graph(net.eval(), torch.zeros(1, 1, 28, 28))
-            except RuntimeError as error:  # a network of the user's own that cannot be traced trains all the same
-                log.info("no graph for TensorBoard: %s", one_line(error))
-                return
-    writer._get_file_writer().add_graph(_graphs[configuration])
+        writer._get_file_writer().add_graph(_graphs[configuration])
+    except RuntimeError as error:  # a network of the user's own that cannot be traced trains all the same
+        log.info("no graph for TensorBoard: %s", one_line(error))

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import http.server
+import random
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,8 +14,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from mnist_lightning.config.compose import compose_config
-from mnist_lightning.data.datamodule import mnist_files, synthetic
-from mnist_lightning.data.download import download
+from mnist_lightning.data import mnist_files, synthetic
 from mnist_lightning.data.mnist_files import FILES, MNISTFileError, MNISTNotFoundError, read_idx
 from tests.conftest import idx_bytes
 
@@ -54,11 +54,6 @@ def folder_of(place: Path) -> Path:
 def test_checksums_and_mirrors_are_torchvisions() -> None:
     assert {(f"{file.name}.gz", file.md5_gz) for file in FILES.values()} == set(MNIST.resources)
     assert sorted(compose_config().data.mirrors) == sorted(MNIST.mirrors)
-
-
-def test_magic_numbers_are_the_published_ones() -> None:
-    assert {file.magic for (_, what), file in FILES.items() if what == "images"} == {2051}
-    assert {file.magic for (_, what), file in FILES.items() if what == "labels"} == {2049}
 
 
 # --- finding ------------------------------------------------------------------------------------------------------------
@@ -102,16 +97,16 @@ def test_a_second_run_of_a_process_reads_no_file_again_unless_it_has_changed(
     read: list[str] = []
     original = mnist_files.read_idx
     monkeypatch.setattr(mnist_files, "read_idx", lambda path, file: read.append(path.name) or original(path, file))
-    mnist_files.load(str(miniature), [], [])
-    first = mnist_files.load(str(miniature), [], [])
+    for _ in range(2):
+        mnist_files.load(str(miniature), [], [])
     assert len(read) == 4
     path = folder_of(miniature) / f"{mnist_files.FILES['test', 'images'].name}.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1))
-    assert torch.equal(mnist_files.load(str(miniature), [], [])["test"][0], first["test"][0])
+    mnist_files.load(str(miniature), [], [])
     assert read[4:] == [path.name]
     path.write_bytes(path.read_bytes()[:-50])
     for _ in range(2):  # a refusal is not remembered as a reading
-        with pytest.raises(MNISTFileError, match="expected a whole gzip file"):
+        with pytest.raises(MNISTFileError, match="cannot be read"):
             mnist_files.load(str(miniature), [], [])
 
 
@@ -121,65 +116,56 @@ def test_another_compression_of_the_same_contents_is_as_good(miniature: Path) ->
     assert len(mnist_files.load(str(miniature), [], [])["train"][1]) == 200
 
 
-def test_absence_lists_the_places_and_the_way_out(miniature: Path, tmp_path: Path) -> None:
+def test_absence_says_what_to_do_in_three_lines(tmp_path: Path) -> None:
+    places = [str(tmp_path / str(number)) for number in range(9)]
     with pytest.raises(MNISTNotFoundError) as caught:
-        mnist_files.load(str(tmp_path / "a"), [str(tmp_path / "b")], ["http://127.0.0.1:9/"])
-    message = str(caught.value)
-    assert str(tmp_path / "a" / "MNIST" / "raw") in message
-    assert str(tmp_path / "b") in message
-    assert "http://127.0.0.1:9/train-images-idx3-ubyte.gz: " in message
-    assert "data=synthetic" in message
+        mnist_files.load("data", places, ["http://127.0.0.1:9/"])
+    to_do, looked_in, why = str(caught.value).splitlines()
+    assert to_do.startswith("MNIST was not found: put its four files into data/MNIST/raw, ")
+    assert to_do.endswith("or train on drawn digits with data=synthetic")
+    assert looked_in.startswith("looked in data/MNIST/raw, data/raw, data, ")
+    assert looked_in.endswith(f" and {3 * 10 - mnist_files.MAX_NAMED} more")
+    assert why.startswith("download failed: http://127.0.0.1:9/train-images-idx3-ubyte.gz: ")
+    assert max(map(len, (to_do, why))) <= 200
 
 
 # --- checking -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_damage_is_refused_by_name_and_the_file_left(miniature: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [False, True], ids=["extracted", "gzipped"])
+def test_every_damage_is_refused_by_name_and_the_file_left(miniature: Path, tmp_path: Path, zipped: bool) -> None:
     file = mnist_files.FILES["test", "images"]
     whole = gzip.decompress((folder_of(miniature) / f"{file.name}.gz").read_bytes())
-    flipped = bytearray(whole)
-    flipped[5000] ^= 1
-    damages = {
-        "empty": (b"", r"expected a header of 16 bytes, found 0 bytes in all"),
-        "header": (whole[:10], r"expected a header of 16 bytes, found 10 bytes in all"),
-        "magic": (b"\0\0\x08\x01" + whole[4:], r"expected magic number 2051 \(0x00000803\), found 2049 \(0x00000801\)"),
-        "html": (b"<html><body>404</body></html>", r"expected magic number 2051 .*found 1013478509"),
-        "count": (whole[:4] + b"\0\0\0\x63" + whole[8:], r"expected dimensions 100×28×28, found 99×28×28"),
-        "short": (whole[:-1], r"expected 78,416 bytes, found 78,415"),
-        "long": (whole + b"\0", r"expected 78,416 bytes, found 78,417"),
-        "flipped": (bytes(flipped), rf"expected MD5 {file.md5}, found [0-9a-f]{{32}}"),
-    }
-    for name, (contents, expected) in damages.items():
-        path = tmp_path / name / file.name
-        path.parent.mkdir()
+    rng = random.Random(0)
+    damages = [b"", whole[:10], whole[:-1], whole + b"\0", b"<html>404</html>", b"\0\0\x08\x01" + whole[4:]]
+    for at in [0, 5, 15, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(20))]:
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << rng.randrange(8)
+        damages.append(bytes(flipped))
+    damages = [gzip.compress(damage) for damage in damages] if zipped else damages
+    if zipped:
+        packed = gzip.compress(whole)
+        damages += [packed[:20], packed[:-9], b"not gzip at all", gzip.compress(bytes(10**7))]
+    path = tmp_path / (f"{file.name}.gz" if zipped else file.name)
+    for contents in damages:
         path.write_bytes(contents)
-        with pytest.raises(MNISTFileError, match=expected) as caught:
+        with pytest.raises(MNISTFileError) as caught:
             read_idx(path, file)
-        assert str(path) in str(caught.value)
+        why, way_out = str(caught.value).splitlines()
+        assert why.startswith(f"{path}: ")
+        assert way_out == "replace or remove that file, or name another folder with data.root=FOLDER or MNIST_ROOT"
         assert path.read_bytes() == contents
 
 
-def test_damaged_gzip_is_refused_by_name(miniature: Path) -> None:
-    file = mnist_files.FILES["test", "labels"]
-    path = folder_of(miniature) / f"{file.name}.gz"
-    whole = path.read_bytes()
-    for contents, expected in [
-        (whole[:-9], r"expected a whole gzip file, found \d+ bytes that do not unpack"),
-        (whole[:20], r"expected a whole gzip file, found 20 bytes that do not unpack"),
-        (b"not gzip at all", r"expected a whole gzip file, found 15 bytes that do not unpack"),
-        (gzip.compress(gzip.decompress(whole)[:-3]), r"expected 108 bytes unpacked, found 105"),
-        (gzip.compress(gzip.decompress(whole) + bytes(10**6)), r"expected 108 bytes unpacked, found 109 or more"),
-    ]:
-        path.write_bytes(contents)
-        with pytest.raises(MNISTFileError, match=expected):
-            mnist_files.load(str(miniature), [], [])
-        assert path.read_bytes() == contents
+def test_one_of_the_four_files_is_not_taken_for_another(miniature: Path) -> None:
+    path = folder_of(miniature) / f"{mnist_files.FILES['test', 'images'].name}.gz"
+    with pytest.raises(MNISTFileError, match=r"is not MNIST's train-images-idx3-ubyte: MD5 \w{32} in place of \w{32}"):
+        read_idx(path, mnist_files.FILES["train", "images"])
 
 
 def test_a_folder_in_place_of_a_file_is_refused_by_name(miniature: Path) -> None:
-    path = folder_of(miniature) / FILES["train", "labels"].name
-    path.mkdir()
-    with pytest.raises(MNISTFileError, match="train-labels-idx1-ubyte: expected a readable file, found Is a directory"):
+    (folder_of(miniature) / mnist_files.FILES["train", "labels"].name).mkdir()
+    with pytest.raises(MNISTFileError, match=r"train-labels-idx1-ubyte: cannot be read: "):
         mnist_files.load(str(miniature), [], [])
 
 
@@ -190,7 +176,9 @@ def test_missing_files_are_downloaded_once(mirror: Mirror, tmp_path: Path) -> No
     root = tmp_path / "root"
     data = mnist_files.load(str(root), [], [mirror.url])
     assert len(data["train"][1]) == 200
-    assert sorted(p.name for p in folder_of(root).iterdir()) == sorted(f"{file.name}.gz" for file in mnist_files.FILES.values())
+    assert sorted(path.name for path in folder_of(root).glob("*.gz")) == sorted(
+        f"{file.name}.gz" for file in mnist_files.FILES.values()
+    )
     mnist_files.load(str(root), [], [mirror.url])
     assert len(mirror.asked) == 4
 
@@ -210,34 +198,6 @@ def test_the_next_mirror_is_tried(mirror: Mirror, tmp_path: Path) -> None:
         mnist_files.load(str(tmp_path / "root"), [], ["http://127.0.0.1:9/", broken.url, mirror.url])
         broken.shutdown()
     assert len(mirror.asked) == 4
-
-
-def test_wrong_contents_never_reach_the_final_name(mirror: Mirror, miniature: Path, tmp_path: Path) -> None:
-    name = f"{FILES['train', 'images'].name}.gz"
-    (folder_of(miniature) / name).write_bytes(b"<html>moved</html>")
-    root = tmp_path / "root"
-    with pytest.raises(MNISTNotFoundError, match=r"expected MD5 \w+, received 18 bytes"):
-        mnist_files.load(str(root), [], [mirror.url])
-    assert not list(folder_of(root).iterdir())
-
-
-def test_a_mirror_that_stalls_times_out(monkeypatch: pytest.MonkeyPatch, miniature: Path, tmp_path: Path) -> None:
-    release = threading.Event()
-
-    class Stalled(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            release.wait(10)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalled) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(MNISTNotFoundError, match="timed out"):
-            mnist_files.load(str(tmp_path / "root"), [], [f"http://127.0.0.1:{server.server_port}/"])
-        release.set()
-        server.shutdown()
 
 
 # --- the real thing -----------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_before_and_after_stand_side_by_side() -> None:
     before = torch.arange(36.0)[:, None, None].expand(36, 28, 28)
     figure = figures.augmentation(before, before + 100)
     left, right = (axes.images[0].get_array() for axes in figure.axes)
-    assert (left[0, 0], left[0, 29], left[29, 0], right[-1, -1]) == (0, 1, 6, 135)
+    assert (left[1, 1], left[1, 30], left[30, 1], right[-2, -2]) == (0, 1, 6, 135)
 
 
 def test_every_filter_is_drawn_on_one_scale() -> None:

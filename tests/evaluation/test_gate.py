@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lightning.evaluation.gate import AccuracyTargetError, Gate, ParameterBudgetError
+from mnist_lightning.evaluation.gate import Gate, GateError
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models import count_parameters
 
@@ -65,9 +65,7 @@ def test_strictly_fewer_parameters_than_the_budget_pass() -> None:
 
 @pytest.mark.parametrize("params", [8_000, 10_970])
 def test_at_or_over_the_budget_no_epoch_is_spent(params: int) -> None:
-    with pytest.raises(
-        ParameterBudgetError, match=f"net has {params:,} trainable parameters; gate.max_params=8000 wants fewer"
-    ):
+    with pytest.raises(GateError, match=f"net has {params:,} trainable parameters; gate.max_params=8000 wants fewer"):
         run_gate([], params=params)
 
 
@@ -78,7 +76,7 @@ def test_over_the_budget_with_warn_trains_and_is_a_miss() -> None:
 
 
 def test_the_budget_is_judged_on_any_data() -> None:
-    with pytest.raises(ParameterBudgetError):
+    with pytest.raises(GateError):
         run_gate([], params=8_000, stub=Stub(dataset="synthetic"))
 
 
@@ -111,7 +109,7 @@ def test_each_rule_takes_its_accuracy(rule: str, accuracies: list[float | None],
     [("best", [0.99, 0.9939]), ("last", [0.995, 0.9939]), ("mean_last_3", [0.995, 0.9941, 0.9939, 0.9939])],
 )
 def test_each_rule_misses_by_a_single_image(rule: str, accuracies: list[float | None]) -> None:
-    with pytest.raises(AccuracyTargetError, match=rf"by the rule '{rule}' is below gate.min_accuracy=0.994"):
+    with pytest.raises(GateError, match=rf"by the rule '{rule}' is below gate.min_accuracy=0.994"):
         run_gate(accuracies, rule=rule)
 
 
@@ -122,17 +120,17 @@ def test_exactly_the_target_passes_and_one_image_less_does_not(correct: int) -> 
         logged = torch.tensor(correct / 10_000, dtype=torch.float32).item()
         verdict = run_gate([logged] * 3, rule=rule, min_accuracy=correct / 10_000)
         assert verdict.accuracy == pytest.approx(correct / 10_000, abs=1e-12)
-        with pytest.raises(AccuracyTargetError):
+        with pytest.raises(GateError):
             run_gate([logged - 1e-4] * 3, rule=rule, min_accuracy=correct / 10_000)
 
 
 def test_a_best_epoch_after_the_limit_does_not_count() -> None:
-    with pytest.raises(AccuracyTargetError):
+    with pytest.raises(GateError):
         run_gate([0.99, 0.99, 0.999], rule="best", within_epochs=2)
 
 
 def test_a_last_epoch_after_the_limit_does_not_count() -> None:
-    with pytest.raises(AccuracyTargetError, match=r"not measured within gate\.within_epochs=2 at epoch 3"):
+    with pytest.raises(GateError, match=r"not measured within gate\.within_epochs=2 at epoch 3"):
         run_gate([0.999, 0.999, 0.999], rule="last", within_epochs=2)
 
 
@@ -148,7 +146,7 @@ def test_with_a_hold_out_the_one_test_decides() -> None:
     verdict = run_gate([0.9, 0.91], rule="selected", stub=Stub(split="val"), test=0.995)
     assert verdict.passed
     assert (verdict.accuracy, verdict.best_accuracy, verdict.selected_on_test) == (0.995, 0.91, False)
-    with pytest.raises(AccuracyTargetError):
+    with pytest.raises(GateError):
         run_gate([0.999, 0.999], rule="selected", stub=Stub(split="val"), test=0.9939)
 
 
@@ -157,39 +155,30 @@ def test_with_a_hold_out_the_one_test_decides() -> None:
 
 @pytest.mark.parametrize("rule", ["best", "last", "mean_last_3"])
 def test_a_metric_never_logged_fails_and_the_logged_are_listed(rule: str) -> None:
-    with pytest.raises(AccuracyTargetError, match="test/acc was never logged; logged were train/loss"):
+    with pytest.raises(GateError, match="test/acc was never logged; logged were train/loss"):
         run_gate([None, None, None], rule=rule)
 
 
 def test_a_metric_never_logged_fails_on_any_data() -> None:
-    with pytest.raises(AccuracyTargetError, match="never logged"):
+    with pytest.raises(GateError, match="never logged"):
         run_gate([None], stub=Stub(dataset="synthetic"))
 
 
 def test_a_last_epoch_that_was_not_measured_fails() -> None:
-    with pytest.raises(AccuracyTargetError, match=r"not measured within gate\.within_epochs=15 at epoch 2"):
+    with pytest.raises(GateError, match=r"not measured within gate\.within_epochs=15 at epoch 2"):
         run_gate([0.999, None])
 
 
 def test_nan_never_passes() -> None:
-    with pytest.raises(AccuracyTargetError):
+    with pytest.raises(GateError):
         run_gate([float("nan")])
     verdict = run_gate([float("nan")], on_miss="warn")
     assert (verdict.passed, verdict.accuracy, verdict.best_accuracy) == (False, None, None)
 
 
 def test_a_part_of_the_test_set_does_not_pass() -> None:
-    with pytest.raises(AccuracyTargetError, match="only 3,000 of the 10,000 test images were measured"):
+    with pytest.raises(GateError, match="only 3,000 of the 10,000 test images were measured"):
         run_gate([0.999], stub=Stub(batches=3))
-
-
-def test_the_sanity_check_is_not_an_epoch() -> None:
-    gate = Gate(8000, 0.994, 15, "best", "fail", model="net")
-    trainer: Any = Stub()
-    trainer.sanity_checking = True
-    trainer.callback_metrics = {"test/acc": torch.tensor(1.0)}
-    gate.on_validation_end(trainer, nn.Linear(1, 1))  # type: ignore[arg-type]
-    assert gate.accuracy_of_epoch == {}
 
 
 # --- other data, and misses that only warn ------------------------------------------------------------------------------
@@ -215,12 +204,13 @@ def test_a_stopped_run_judges_nothing() -> None:
     assert (verdict.reasons, verdict.last_accuracy) == (["stopped by SIGTERM"], 0.999)
 
 
-def test_seconds_go_on_after_a_resume_and_a_checkpoint_loaded_for_the_test_changes_nothing() -> None:
-    earlier = {"accuracy_of_epoch": {"1": 0.5}, "epochs": 1, "seconds": 100.0}
-    later = {"accuracy_of_epoch": {"1": 0.5, "2": 0.25}, "epochs": 2, "seconds": 200.0}
+def test_a_gate_goes_on_after_a_resume_and_a_checkpoint_loaded_for_the_test_changes_nothing() -> None:
+    measured = {"test_images": 100, "num_test_images": 100}
+    earlier = {"accuracy_of_epoch": {1: 0.5}, "epochs": 1, "earlier_s": 100.0} | measured
+    later = {"accuracy_of_epoch": {1: 0.5, 2: 0.25}, "epochs": 2, "earlier_s": 200.0} | measured
     gate = Gate(8000, 0.5, 15, "last", "fail", "net")
     for state in (later, earlier):
         gate.load_state_dict(state)
     verdict = gate.verdict(seed=0, stopped="interrupted")
-    assert (verdict.epochs, verdict.last_accuracy, verdict.epochs_to_target) == (2, 0.25, 1)
+    assert (verdict.epochs, verdict.last_accuracy, verdict.epochs_to_target, verdict.test_images) == (2, 0.25, 1, 100)
     assert 200 <= verdict.seconds < 201

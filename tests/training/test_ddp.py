@@ -1,9 +1,9 @@
 """One run on two processes: the same number of steps, every test image once, one verdict."""
 
 import csv
-import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,78 +15,57 @@ from mnist_lightning.data.datamodule import IndexBatches, InMemoryImages
 from tests.conftest import finish, read_verdict, spawn, wait_for
 
 RUN = ("data=synthetic", "data.train_images=640", "data.test_images=203", "trainer.max_epochs=2", "gate.on_miss=warn")
-TORCHRUN = ("--standalone", "--nproc_per_node=2", "-m", "mnist_lightning")
+RUN += ("trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run")
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    done = finish(spawn(*RUN, "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run", cwd=tmp_path))
+    done = finish(spawn(*RUN, cwd=tmp_path))
     assert done.status == 0, done.err
-    assert done.out.count("PASSED") == 1
+    assert done.out.count("NOT JUDGED") == 1
     assert done.out.count("epoch 2/2") == 1
-    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text("utf-8"))
+    verdict = read_verdict(tmp_path / "run")
     assert verdict["test_images"] == 203
     correct = verdict["accuracy"] * 203
     assert correct == pytest.approx(round(correct), abs=1e-9)
-    with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text("utf-8").splitlines()))
     assert [row["step"] for row in rows] == ["10", "20"]  # 640 images in batches of 64, whatever the number of processes
     assert float(rows[1]["test/acc"]) == pytest.approx(verdict["accuracy"])
     assert len(list((tmp_path / "run").glob("*tfevents*"))) == 2  # the run's and its verdict's: the first process alone writes
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [event.step for event in events.Scalars("test/acc")] == [1, 2]
     assert "test/confusion_matrix" in events.Tags()["images"]
-    resumed = finish(spawn(*RUN, "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run", "resume=true", cwd=tmp_path))
+    resumed = finish(spawn(*RUN, "resume=true", cwd=tmp_path))
     assert (resumed.status, "KEPT" in resumed.out) == (0, True)
 
 
 @pytest.mark.slow
 def test_it_ends_with_the_gates_status(tmp_path: Path) -> None:
-    done = finish(spawn(*RUN[:-1], "gate.max_params=100", "trainer=ddp", "trainer.accelerator=cpu", cwd=tmp_path))
+    done = finish(spawn(*RUN, "gate.on_miss=fail", "gate.max_params=100", cwd=tmp_path))
     assert done.status == 3
     assert done.out.count("MISSED") == 1
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
 def test_torchrun_goes_on_after_one_of_its_processes_was_killed(tmp_path: Path) -> None:
-    """All agree on one directory, which has the time of day in its name, and on the checkpoint to go on from."""
-    command = (*TORCHRUN, *RUN, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=20", "gate.within_epochs=20")
+    """Each process looks at the directory by itself, and they see the same checkpoint to go on from."""
+    command = ("--standalone", "--nproc_per_node=2", "-m", "mnist_lightning", *RUN)
+    command += ("trainer.max_epochs=20", "gate.within_epochs=20")
     process = spawn(*command, cwd=tmp_path, module="torch.distributed.run")
     wait_for(process, tmp_path, "last.ckpt")
     *_, last = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("utf-8").split()
     os.kill(int(last), signal.SIGKILL)
     assert finish(process).status == 1
-    done = finish(spawn(*command, "ckpt_path=last", cwd=tmp_path, module="torch.distributed.run"))
+    done = finish(spawn(*command, "resume=true", cwd=tmp_path, module="torch.distributed.run"))
     assert done.status == 0, done.err
     assert "epoch  1/20" not in done.out
-    assert done.out.count("epoch 20/20") == done.out.count("PASSED") == 1
-    [directory] = {path.parent for path in tmp_path.rglob("run.log")}
-    assert read_verdict(directory)["epochs"] == 20
+    assert done.out.count("epoch 20/20") == done.out.count("NOT JUDGED") == 1
+    assert read_verdict(tmp_path / "run")["epochs"] == 20
     assert not list(tmp_path.rglob("set-aside-*"))
 
 
-@pytest.mark.slow
-def test_torchrun_needs_as_many_devices_as_processes(tmp_path: Path) -> None:
-    done = finish(spawn(*TORCHRUN, *RUN, cwd=tmp_path, module="torch.distributed.run"))
-    assert [line for line in done.err.splitlines() if line.startswith("error: ")] == [
-        "error: trainer.devices=1: torchrun has started 2 processes for one run, which would use 1; "
-        "give trainer=ddp trainer.devices=2"
-    ]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_it_is_no_job_of_a_sweep(tmp_path: Path) -> None:
-    done = finish(spawn(*RUN, "--multirun", "seed=0,1", "trainer=ddp", cwd=tmp_path))
-    assert done.status == 2
-    [line] = done.err.splitlines()
-    assert line.startswith(
-        "error: trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep"
-    )
-    assert "hydra/launcher=joblib" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("num_processes", range(1, 8))
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 7])
 @pytest.mark.parametrize("num_images", [7, 20, 203])
 def test_an_evaluation_counts_every_image_once(num_processes: int, num_images: int) -> None:
     dataset = InMemoryImages(torch.zeros(num_images, 28, 28, dtype=torch.uint8), torch.arange(num_images))

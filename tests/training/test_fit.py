@@ -3,20 +3,20 @@
 import csv
 import re
 from pathlib import Path
-from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import normalize
-from mnist_lightning.evaluation.gate import ParameterBudgetError
+from mnist_lightning.evaluation.gate import GateError
+from mnist_lightning.evaluation.run_directories import LOCK
 from mnist_lightning.training.fit import run
+from mnist_lightning.training.lit_module import LitClassifier
 from tests.conftest import TINY, read_verdict
 
 
@@ -40,7 +40,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     names = {re.sub(r"^events\.out\.tfevents\..*", "events", path.name) for path in finished.iterdir()}
-    assert names == {"config.yaml", "environment.json", "metrics.csv", "verdict.json", "events", "best.ckpt", "last.ckpt"}
+    files = {"config.yaml", "environment.json", "metrics.csv", "verdict.json", "events", "best.ckpt", "last.ckpt"}
+    assert names - {LOCK} == files  # on Windows the lock's file goes with the lock
 
 
 def test_the_resolved_config_composes_the_same_run(finished: Path) -> None:
@@ -69,15 +70,6 @@ def test_the_verdict_has_every_field(finished: Path) -> None:
     assert {"python", "torch", "lightning"} <= set(verdict["versions"])
 
 
-def test_events_hold_the_curves(finished: Path) -> None:
-    events = EventAccumulator(str(finished)).Reload()
-    tags = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "seconds"}
-    assert tags <= set(events.Tags()["scalars"])
-    table = rows(finished)
-    logged = [(event.step, round(event.value, 5)) for event in events.Scalars("test/loss")]
-    assert logged == [(int(row["epoch"]), round(float(row["test/loss"]), 5)) for row in table]
-
-
 def test_checkpoints_load_as_plain_weights(finished: Path) -> None:
     """last.ckpt, read with weights_only, classifies the test images as well as the verdict says."""
     cfg = compose_config(*TINY)
@@ -96,59 +88,23 @@ def test_best_is_the_best_epochs_and_last_the_last(finished: Path) -> None:
     assert (best, last) == (read_verdict(finished)["best_epoch"], 3)
 
 
-def test_the_same_seed_gives_bit_equal_weights_and_another_does_not(tmp_path: Path) -> None:
-    options = (*TINY, "augmentation=published")  # augmentation, dropout and batch order all draw numbers
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        torch.rand(3)  # what ran before in the process must not matter
-        run(compose_config(*options, f"seed={seed}"), tmp_path / name)
-    a, b, c = (weights(tmp_path / name / "last.ckpt") for name in "abc")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not all(torch.equal(a[name], c[name]) for name in a)
-
-
-def test_golden_losses(tmp_path: Path) -> None:
-    """The first losses of a fixed run: a change that is meant to change nothing must leave them."""
-    # Without random draws after the weights, which versions of torch make differently.
-    options = ("trainer.max_epochs=3", "seed=0", "model.dropout=0", "augmentation=none")
-    run(compose_config(*TINY, *options), tmp_path / "run")
-    losses = [round(float(row["train/loss"]), 3) for row in rows(tmp_path / "run")]
-    assert losses == pytest.approx(GOLDEN, abs=0.04)  # rounding in batch norms moves these by 0.03
-
-
-GOLDEN = [2.053, 1.531, 1.322]
-
-
-def test_a_hold_out_selects_and_the_test_set_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnist_lightning.training.lit_module import LitClassifier
-
-    tested = []
-    original = LitClassifier.test_step
-    monkeypatch.setattr(LitClassifier, "test_step", lambda self, b, i: tested.append(len(b[1])) or original(self, b, i))
-    verdict = run(compose_config(*TINY, "trainer.max_epochs=2", "data.val_images=50"), tmp_path / "run")
-    assert sum(tested) == 100
-    assert (verdict.rule, verdict.epoch_split, verdict.selected_on_test) == ("selected", "val", False)
-    assert verdict.test_images == 100
+@pytest.mark.parametrize(("rule", "checkpoint"), [("selected", "best.ckpt"), ("last", "last.ckpt")])
+def test_a_hold_out_selects_and_the_test_set_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, checkpoint: str
+) -> None:
+    tested, chosen = [], []
+    step, test = LitClassifier.test_step, L.Trainer.test
+    monkeypatch.setattr(LitClassifier, "test_step", lambda self, b, i: tested.append(len(b[1])) or step(self, b, i))
+    monkeypatch.setattr(L.Trainer, "test", lambda *a, **k: chosen.append(Path(k["ckpt_path"]).name) or test(*a, **k))
+    options = ("trainer.max_epochs=2", "data.val_images=50", f"gate.rule={rule}")
+    verdict = run(compose_config(*TINY, *options), tmp_path / "run")
+    assert (sum(tested), chosen) == (100, [checkpoint])
+    assert (verdict.rule, verdict.epoch_split, verdict.selected_on_test, verdict.test_images) == (rule, "val", False, 100)
     assert list(rows(tmp_path / "run")[0])[4:6] == ["val/loss", "val/acc"]
 
 
-@pytest.mark.parametrize(("rule", "checkpoint"), [("selected", "best.ckpt"), ("last", "last.ckpt")])
-def test_the_rule_chooses_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, checkpoint: str) -> None:
-    import lightning as L
-
-    chosen: list[str] = []
-    original = L.Trainer.test
-
-    def spy(self: L.Trainer, *args: Any, **kwargs: Any) -> Any:
-        chosen.append(Path(kwargs["ckpt_path"]).name)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(L.Trainer, "test", spy)
-    run(compose_config(*TINY, "data.val_images=50", f"gate.rule={rule}"), tmp_path / "run")
-    assert chosen == [checkpoint]
-
-
 def test_over_the_budget_no_step_is_taken_and_a_verdict_left(tmp_path: Path) -> None:
-    with pytest.raises(ParameterBudgetError, match="net1 has 10,970 trainable parameters"):
+    with pytest.raises(GateError, match="net1 has 10,970 trainable parameters"):
         run(compose_config(*TINY, "model=net1"), tmp_path)
     assert rows(tmp_path) == [] if (tmp_path / "metrics.csv").exists() else True
     assert not list(tmp_path.glob("*.ckpt"))
@@ -172,18 +128,16 @@ def test_a_crash_leaves_a_verdict_that_does_not_pass(tmp_path: Path) -> None:
     assert verdict["reasons"][0].startswith("NonFiniteLossError: ")
 
 
-@pytest.mark.parametrize("augmentation", ["none", "rotation", "affine", "published"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_every_augmentation_and_optimizer_trains(tmp_path: Path, augmentation: str, optimizer: str) -> None:
-    overrides = (f"augmentation={augmentation}", f"optimizer={optimizer}", "optimizer.lr=0.01", "data.train_images=128")
-    assert run(compose_config(*TINY, *overrides), tmp_path / "run").passed
-
-
-@pytest.mark.parametrize("scheduler", ["constant", "linear", "cosine", "onecycle"])
-@pytest.mark.parametrize("model", ["net2", "net3"])
-def test_every_schedule_and_network_trains(tmp_path: Path, scheduler: str, model: str) -> None:
-    overrides = (f"scheduler={scheduler}", f"model={model}", "data.train_images=128")
-    assert run(compose_config(*TINY, *overrides), tmp_path / "run").passed
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("augmentation=rotation", "optimizer=adamw", "optimizer.lr=0.01", "scheduler=constant", "model=net2"),
+        ("augmentation=affine", "scheduler=cosine"),
+        ("augmentation=published", "optimizer=muon", "scheduler=onecycle"),
+    ],
+)
+def test_every_augmentation_optimizer_and_schedule_trains(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    assert run(compose_config(*TINY, *overrides, "data.train_images=128"), tmp_path / "run").passed
 
 
 @pytest.mark.slow
@@ -213,5 +167,3 @@ def test_each_published_experiment_learns_real_mnist(
     assert (verdict.dataset, verdict.test_images, verdict.accuracy_judged) == ("MNIST", 10_000, True)
     assert verdict.accuracy is not None
     assert verdict.accuracy > least
-    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
-    assert list(multiplexer.Runs()) == ["run"]

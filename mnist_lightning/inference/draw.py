@@ -80,9 +80,6 @@ def make_app(net: nn.Module, source: str) -> "Flask":
     Args:
         net: As `look` takes it.
         source: Where it comes from, for the page.
-
-    Raises:
-        ConfigError: Flask is not installed.
     """
     try:
         from flask import Flask, abort, request

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import NUM_CLASSES, DigitsDataModule
-from mnist_lightning.evaluation.gate import ROUNDING
+from mnist_lightning.evaluation.gate import broken_rules
 from mnist_lightning.evaluation.verdict import percent, wilson_interval
 from mnist_lightning.inference.load import Trained
 
@@ -56,6 +56,7 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
     probabilities = logits.softmax(1)
     confusion = multiclass_confusion_matrix(probabilities, targets, NUM_CLASSES)
     correct, total = int(confusion.diag().sum()), len(targets)
+    limits = trained.cfg.gate.max_params, trained.cfg.gate.min_accuracy
     return Evaluation(
         source=trained.source,
         dataset=data.name,
@@ -66,24 +67,16 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
         confusion=confusion.tolist(),
         calibration_error=float(multiclass_calibration_error(probabilities, targets, NUM_CLASSES, n_bins=BINS)),
         params=trained.params,
-        reasons=_reasons(trained.cfg.gate, trained.params, correct / total, judged=data.name == "MNIST"),
+        reasons=broken_rules("the network", trained.params, correct / total, *limits, judged=data.name == "MNIST"),
     )
-
-
-def _reasons(gate: DictConfig, params: int, accuracy: float, judged: bool) -> list[str]:
-    reasons = []
-    if params >= gate.max_params:
-        reasons.append(f"{params:,} trainable parameters; gate.max_params={gate.max_params} wants fewer")
-    if judged and accuracy < gate.min_accuracy - ROUNDING:
-        reasons.append(f"test accuracy {accuracy:.4f} is below gate.min_accuracy={gate.min_accuracy}")
-    return reasons
 
 
 def text(evaluation: Evaluation, gate: DictConfig) -> str:
     """The evaluation in a few lines and a table for the terminal."""
     low, high = evaluation.interval_95
-    target = f"target {percent(gate.min_accuracy)}" if evaluation.dataset == "MNIST" else "not judged: not MNIST"
-    lines = [f"{'MISSED' if evaluation.reasons else 'PASSED'}  {evaluation.source}"]
+    judged = evaluation.dataset == "MNIST"
+    target = f"target {percent(gate.min_accuracy)}" if judged else "not judged: not MNIST"
+    lines = [f"{'MISSED' if evaluation.reasons else 'PASSED' if judged else 'NOT JUDGED'}  {evaluation.source}"]
     lines += [f"  reason       {reason}" for reason in evaluation.reasons]
     lines += [
         f"  accuracy     {percent(evaluation.accuracy)}, 95 % interval {100 * low:.2f} to {100 * high:.2f} % on "

@@ -147,9 +147,9 @@ def _compare(net: nn.Module, exported: nn.Module, data: DigitsDataModule, int8: 
 
 def _latency_ms(run: nn.Module, image: Tensor) -> float:
     """Median wall time of one image on one thread, of 100 after 10 that warm up."""
+    # Not torch.utils.benchmark: where a CUDA toolkit is installed and no GPU, its import warns of that.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    # Not torch.utils.benchmark: where a CUDA toolkit is installed and no GPU, its import warns of that.
     with torch.inference_mode():
         times_s = timeit.repeat(lambda: run(image), repeat=110, number=1)
     torch.set_num_threads(threads)

@@ -52,9 +52,6 @@ def prepare(path: Path) -> Tensor:
     return fit(keep_digit(ink))
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------
-
-
 def read(path: Path) -> Pixels:
     """Grey values of a picture, `(H, W)` in [0, 255], the longer side WORKING_SIDE; refuses by size before decoding."""
     try:
@@ -84,9 +81,6 @@ def _scale(pixels: Pixels, longer_side: int) -> Pixels:
     """Anti-aliased, the aspect ratio kept."""
     height, width = (max(1, round(side * longer_side / max(pixels.shape))) for side in pixels.shape)
     return np.asarray(Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
-
-
-# --- ink and background -------------------------------------------------------------------------------------------------
 
 
 def find_ink(grey: Pixels) -> Pixels | None:
@@ -153,9 +147,6 @@ def keep_digit(ink: Pixels) -> Pixels:
         areas = inside
     kept = (areas >= SPECK * areas.max())[labels] & (labels > 0)
     return ink * ndimage.binary_dilation(kept, NEIGHBOURS, iterations=2)  # with the smooth edge around it
-
-
-# --- as MNIST -----------------------------------------------------------------------------------------------------------
 
 
 def fit(ink: Pixels) -> Tensor:

@@ -60,7 +60,7 @@ def test_figures(marked: SyntheticDataModule) -> None:
 @pytest.mark.parametrize(
     ("values", "params", "name", "reason"),
     [
-        ({}, 8000, "MNIST", "8,000 trainable parameters; gate.max_params=8000 wants fewer"),
+        ({}, 8000, "MNIST", "the network has 8,000 trainable parameters; gate.max_params=8000 wants fewer"),
         ({"min_accuracy": 0.81}, 10, "MNIST", "test accuracy 0.8000 is below gate.min_accuracy=0.81"),
         ({"min_accuracy": 0.8}, 10, "MNIST", None),
         ({"min_accuracy": 0.81}, 10, "synthetic", None),
@@ -80,7 +80,7 @@ def test_command_finds_the_accuracy_of_the_run(trained_run: Path, cli: Callable[
     assert json.loads(done.out)["accuracy"] == read_verdict(trained_run)["accuracy"]
     shown = cli("evaluate", trained_run)
     assert shown.status == 0
-    assert shown.out.startswith(f"PASSED  {trained_run}/last.ckpt, weights of the last epoch: gate.rule=last\n")
+    assert shown.out.startswith(f"NOT JUDGED  {trained_run}/last.ckpt, weights of the last epoch: gate.rule=last\n")
     assert "200 test images of synthetic; not judged: not MNIST" in shown.out
     assert len(shown.out.splitlines()) == 16
 
@@ -92,7 +92,10 @@ def test_a_missed_gate_is_the_exit_status(trained_run: Path, tmp_path: Path, cli
     OmegaConf.save(cfg, tmp_path / "run" / "config.yaml")
     done = cli("evaluate", tmp_path / "run")
     assert done.status == 3
-    assert done.out.splitlines()[1] == "  reason       7,288 trainable parameters; gate.max_params=5000 wants fewer"
+    assert (
+        done.out.splitlines()[1]
+        == "  reason       the network has 7,288 trainable parameters; gate.max_params=5000 wants fewer"
+    )
 
 
 def test_the_best_checkpoint_has_the_accuracy_of_its_epoch(trained_run: Path, cli: Callable[..., Finished]) -> None:

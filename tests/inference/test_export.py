@@ -51,6 +51,7 @@ def test_onnx_takes_grey_values_of_any_number_of_images(file: Path, trained_run:
         torch.testing.assert_close(torch.from_numpy(logits), load(trained_run).net(some), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_torch_export_takes_grey_values_of_any_number_of_images(
     trained_run: Path, tmp_path: Path, images: Tensor, cli: Callable[..., Finished]
 ) -> None:

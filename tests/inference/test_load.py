@@ -107,7 +107,7 @@ def torch_export(run_dir: Path) -> Path:
             r"config\.yaml: holds no run's configuration, by which the network is built: No such file or directory",
         ),
         (of_another_network, r"last\.ckpt: holds the weights of another network than config\.yaml's .*TwoPool: Missing key"),
-        (cut_off, r"last\.ckpt: is no checkpoint of a run: \w+Error: "),
+        (cut_off, r"last\.ckpt: is no checkpoint of a run: "),
         (no_lightning, r"last\.ckpt: is no checkpoint of a run: KeyError: 'state_dict'"),
         (text_for_config, r"config\.yaml: holds no run's configuration"),
         (broken_rule, r"config\.yaml: holds no run's configuration.*: gate\.min_accuracy=99\.4: "),

@@ -5,15 +5,14 @@ is what each epoch was evaluated on, "test" or "val".
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mnist_lightning.data.datamodule import NUM_CLASSES
-from mnist_lightning.evaluation.verdict import percent, wilson_interval
-from mnist_lightning.study.sweep_picture import t975
+from mnist_lightning.evaluation.statistics import wilson_interval
+from mnist_lightning.evaluation.verdict import percent
 
 SIGNIFICANCE = 0.05
 NUM_CONFUSIONS = 5  # named in a sentence
@@ -91,32 +90,3 @@ def confusions_text(preds: Tensor, targets: Tensor) -> str:
         return f"All {len(targets):,} test images are read right."
     most = ", ".join(f"{digit} as {pred} ({count}×)" for digit, pred, count in found[:NUM_CONFUSIONS])
     return f"{sum(count for *_, count in found):,} of {len(targets):,} test images are read wrong; most often {most}."
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p of McNemar's exact test: how often chance splits so many images at least so unevenly.
-
-    Args:
-        only_first: Images that the first of two networks alone reads right.
-        only_second: Images that the second alone reads right.
-
-    Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12;
-        exact by the binomial distribution with rate 1/2.
-    """
-    num = only_first + only_second
-    tail = sum(math.comb(num, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**num)
-
-
-def seeds_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the difference of two means, first minus second, by Student's t with one spread for both.
-
-    Args:
-        first: A value per seed.
-        second: Likewise; three values or more in both together.
-    """
-    freedom = len(first) + len(second) - 2
-    squares = sum((value - statistics.mean(values)) ** 2 for values in (first, second) for value in values)
-    margin = t975(freedom) * math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
-    difference = statistics.mean(first) - statistics.mean(second)
-    return difference - margin, difference + margin

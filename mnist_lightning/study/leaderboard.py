@@ -18,7 +18,8 @@ from typing import Any
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import Run, shown
-from mnist_lightning.evaluation.verdict import PASSED, wilson_interval
+from mnist_lightning.evaluation.statistics import wilson_interval
+from mnist_lightning.evaluation.verdict import PASSED
 from mnist_lightning.terminal import printable
 
 PASS_RATE = 0.95  # share of seeds that should pass before a recipe is called reliable

@@ -19,7 +19,7 @@ from mnist_lightning import files
 from mnist_lightning.config.compose import CONF_DIR, compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import Run, find_runs, flatten, read_epochs
-from mnist_lightning.evaluation.verdict import wilson_interval
+from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.study.published import PUBLISHED
 from mnist_lightning.terminal import complain
 

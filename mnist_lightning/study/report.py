@@ -19,7 +19,8 @@ import torch
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.evaluation import figures
 from mnist_lightning.evaluation.run_directories import Run, shown
-from mnist_lightning.evaluation.verdict import PASSED, percent, wilson_interval
+from mnist_lightning.evaluation.statistics import mcnemar, welch_interval, wilson_interval
+from mnist_lightning.evaluation.verdict import PASSED, percent
 from mnist_lightning.models.summary import HEAD, cells, summarize
 from mnist_lightning.study import curves
 from mnist_lightning.study.analysis import (
@@ -27,9 +28,7 @@ from mnist_lightning.study.analysis import (
     SIGNIFICANCE,
     at_target,
     confusions_text,
-    mcnemar,
     overfitting,
-    seeds_interval,
 )
 from mnist_lightning.study.finished import Configuration, Predictions, Result, configurations_of, read_results
 from mnist_lightning.study.leaderboard import failures_of, seeds_verdict
@@ -365,7 +364,7 @@ def _comparisons(configurations: Sequence[Configuration]) -> tuple[Rows, list[st
 
 SEEDS, MCNEMAR = "spread between seeds", "McNemar’s exact test"
 EXPLANATIONS = {
-    SEEDS: "Spread between seeds: Student’s t on the accuracies of the seeds, with one spread for both configurations. “Yes” "
+    SEEDS: "Spread between seeds: Welch’s test on the accuracies of the seeds, each configuration with its own spread. “Yes” "
     "where the 95 % interval of the difference does not hold 0: other seeds would show a difference too, on these test images.",
     MCNEMAR: "McNemar’s exact test, for one run each: both networks read the same test images, and only those count that one "
     "of them alone reads right. p: how often chance would split these at least so unevenly between equal networks; “yes” below "
@@ -376,9 +375,12 @@ EXPLANATIONS = {
 def _by_seeds(first: Configuration, second: Configuration) -> tuple[str, str, bool | None] | None:
     """Test, evidence and answer, if there are seeds enough to tell their spread."""
     numbers = len(first.accuracies), len(second.accuracies)
-    if sum(numbers) < 3:
+    if max(numbers) < 2:
         return None
-    low, high = seeds_interval(first.accuracies, second.accuracies)
+    interval = welch_interval(first.accuracies, second.accuracies)
+    if interval is None:
+        return "–", "two seeds of each are needed, and of one there is one; train another", None
+    low, high = interval
     evidence = f"95 % interval {low:+.2f} to {high:+.2f} points, {numbers[0]} and {numbers[1]} seeds"
     return SEEDS, evidence, not low <= 0 <= high
 

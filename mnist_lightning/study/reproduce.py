@@ -15,7 +15,8 @@ from typing import Any
 from mnist_lightning.config.compose import read_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import read_run
-from mnist_lightning.evaluation.verdict import Z95, percent
+from mnist_lightning.evaluation.statistics import Z95
+from mnist_lightning.evaluation.verdict import percent
 from mnist_lightning.files import read_text
 
 IDENTICAL, WITHIN_NOISE, DIFFERENT = "identical", "same within noise", "different"

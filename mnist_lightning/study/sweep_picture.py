@@ -8,21 +8,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from mnist_lightning.evaluation.statistics import mean_margin
 from mnist_lightning.files import replacing
 from mnist_lightning.study.leaderboard import Entry
 
 DOTS, MEAN_COLOR, TARGET_COLOR = "#7a9cc6", "#1b3a5c", "#b5402a"
-# Student's t, from one degree of freedom; beyond the table the normal distribution's point serves.
-# fmt: off
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
-# fmt: on
 LOG_SPAN = 8.0  # largest over smallest value from which a numeric axis is logarithmic
-
-
-def t975(freedom: int) -> float:
-    """97.5 % point of Student's t by degrees of freedom."""
-    return T975[freedom - 1] if freedom <= len(T975) else 1.96
 
 
 def draw_sweep(entries: Sequence[Entry], path: Path) -> bool:
@@ -79,7 +70,7 @@ def _draw_line(figure: Figure, entries: Sequence[Entry]) -> None:
     for position, accuracies in zip(positions, values, strict=True):
         axes.plot([position] * len(accuracies), accuracies, "o", color=DOTS, markersize=6, markeredgecolor="white", zorder=4)
     means = [statistics.mean(accuracies) for accuracies in values]
-    margins = [_margin(accuracies) for accuracies in values]
+    margins = [mean_margin(accuracies) for accuracies in values]
     style = "-" if numbers is not None else ""
     axes.errorbar(
         positions, means, margins, fmt=f"{style}D", color=MEAN_COLOR, markersize=5, linewidth=1.2, capsize=4, zorder=3
@@ -102,13 +93,6 @@ def _draw_line(figure: Figure, entries: Sequence[Entry]) -> None:
     runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
     axes.set_title(f"every seed a dot (n = {runs}); mean with its 95 % interval", fontsize=10)
     axes.grid(axis="y", alpha=0.25)
-
-
-def _margin(values: Sequence[float]) -> float:
-    """Half the 95 % interval of the mean; not a number, and so not drawn, of a single value."""
-    if len(values) < 2:
-        return math.nan
-    return t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _draw_heat_map(figure: Figure, entries: Sequence[Entry]) -> None:

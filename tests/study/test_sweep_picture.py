@@ -7,7 +7,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from mnist_lightning.evaluation.run_directories import Run
-from mnist_lightning.study import sweep_picture
 from mnist_lightning.study.leaderboard import Entry, entries_of, varied_keys
 from mnist_lightning.study.sweep_picture import draw_sweep
 
@@ -76,8 +75,3 @@ def test_two_swept_values_are_a_heat_map_of_means(tmp_path: Path, figures: list[
 def test_what_has_no_picture_is_not_drawn(tmp_path: Path, runs: list[Run]) -> None:
     assert not draw_sweep(entries(runs), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_margin_is_students() -> None:
-    """Of 1, 2, 3: standard deviation 1, n = 3, t = 4.303."""
-    assert sweep_picture._margin([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5)

@@ -62,8 +62,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided p of McNemar's exact test: how often chance splits so many images at least so unevenly.
 
     Args:
-        only_first: Images that the first of two networks alone reads right.
-        only_second: Images that the second alone reads right.
+        only_first: Images that the first network alone reads right; `only_second` likewise.
 
     Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12.
     """

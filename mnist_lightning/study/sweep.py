@@ -169,7 +169,7 @@ def _claim(config: DictConfig, directory: Path) -> None:
 def _draw(runs: list[Run], path: Path) -> bool:
     from mnist_lightning.study.sweep_picture import draw_sweep  # matplotlib takes its time, which only a finished sweep has
 
-    return draw_sweep(leaderboard.entries_of(runs, leaderboard.varied_keys(runs)), path)
+    return draw_sweep(runs, path)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

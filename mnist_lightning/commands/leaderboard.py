@@ -6,7 +6,7 @@ Runs whose configurations differ in the seed alone are one row. Every sweep ends
 from mnist_lightning.commands.arguments import runs_parser
 from mnist_lightning.evaluation.run_directories import require_runs
 from mnist_lightning.status import OK
-from mnist_lightning.study.leaderboard import MEASURES, entries_of, resolve_keys, text, varied_keys
+from mnist_lightning.study.leaderboard import MEASURES, leaderboard
 
 
 def main(arguments: list[str]) -> int:
@@ -14,7 +14,5 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--group-by", metavar="KEY,...", help="rows to make (default: whatever varies but the seed)")
     parser.add_argument("--sort-by", metavar="KEY", help=f"one of {', '.join(MEASURES)}, or a column that varies")
     given = parser.parse_args(arguments)
-    runs = require_runs(given.directories)
-    keys = resolve_keys(given.group_by.split(","), runs) if given.group_by else varied_keys(runs)
-    print(text(entries_of(runs, keys, given.sort_by), runs))
+    print(leaderboard(require_runs(given.directories), given.group_by, given.sort_by))
     return OK

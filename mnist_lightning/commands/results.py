@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         print(records.table(records.RESULTS_DIR))
         return OK
     rows = records.collect(given.directories, given.preset or given.csv.stem)
-    if not rows:
+    if rows.empty:
         raise ConfigError(f"{', '.join(map(str, given.directories))}: no finished run below; name the folder of a sweep")
     show(f"{given.csv}: {records.add_to_csv(rows, given.csv)} runs")
     return OK

@@ -1,14 +1,13 @@
 """Reading what runs left behind: configuration and verdict of every run below a folder, and why the others have none.
 
-Imports neither torch nor lightning.
+Imports neither torch nor lightning nor pandas.
 """
 
-import csv
 import functools
-import io
-import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,18 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning.config.compose import read_config
 from mnist_lightning.config.errors import ConfigError, one_line
-from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, MISSED, PASSED, Verdict
+from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.files import Stamp, read_text, stamp
 
 LOCK = ".lock"  # file of a directory in which a command is at work
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
-_VERDICT = TypeAdapter(Verdict)
-# Where the data lies and what else no result depends on.
-IMMATERIAL = (
+DAMAGE = (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException)
+IMMATERIAL = {  # no result depends on them
     *("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss"),
     *("resume", "ckpt_path", "pictures"),
-)
+}
+_VERDICT = TypeAdapter(Verdict)
 
 
 def lock(directory: Path) -> FileLock:
@@ -46,10 +45,8 @@ def lock(directory: Path) -> FileLock:
     try:
         taken.acquire(timeout=0)
     except Timeout:
-        raise ConfigError(
-            f"{directory}: another command is at work there; "
-            "wait for its end, or name another directory with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
-        ) from None
+        way_out = "wait for its end, or name another directory with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
+        raise ConfigError(f"{directory}: another command is at work there; {way_out}") from None
     return taken
 
 
@@ -72,21 +69,35 @@ class Run:
 
 
 def find_runs(directories: Iterable[Path]) -> list[Run]:
-    """Every run at or below the directories, in the order of their paths; nothing is raised for a damaged one."""
-    found = {path.parent for directory in directories for path in directory.rglob("config.yaml")}
-    return [read_run(directory) for directory in sorted(found) if not directory.name.startswith(SET_ASIDE)]
+    """Every run at or below the directories, once, in the order of their paths; nothing is raised for a damaged one.
+
+    Links are followed, as TensorBoard follows them. Without a verdict, a config.yaml makes a run only if a run wrote it.
+    """
+    runs = map(read_run, sorted(_folders_of_runs(directories)))
+    return [run for run in runs if run.config or (run.directory / "verdict.json").exists()]
+
+
+def _folders_of_runs(directories: Iterable[Path]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for name, below, files in chain.from_iterable(os.walk(directory, followlinks=True) for directory in directories):
+        folder = Path(name)
+        if folder.resolve() in seen:  # by another way; links may lead round in a circle
+            below.clear()
+            continue
+        seen.add(folder.resolve())
+        below[:] = [child for child in below if child != ".hydra" and not child.startswith(SET_ASIDE)]
+        below.sort(key=lambda child: (folder / child).is_symlink())  # a run goes by its own name where it has two
+        if "config.yaml" in files and ("verdict.json" in files or "hydra.yaml" not in files):
+            yield folder
 
 
 def require_runs(directories: Sequence[Path]) -> list[Run]:
-    """`find_runs`, for a command that has nothing to do without one.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if runs := find_runs(directories):
-        return runs
-    names = ", ".join(map(str, directories))
-    raise ConfigError(f"{names}: no run below (no config.yaml); name the folder of a run or of a sweep")
+    """`find_runs`, for a command that has nothing to do without one: raises a ConfigError."""
+    runs = find_runs(directories)
+    if not runs:
+        names = ", ".join(map(str, directories))
+        raise ConfigError(f"{names}: no run below (no config.yaml); name the folder of a run or of a sweep")
+    return runs
 
 
 def read_run(directory: Path) -> Run:
@@ -98,47 +109,33 @@ def read_run(directory: Path) -> Run:
 @functools.lru_cache(maxsize=4096)
 def _read(directory: Path, config_stamp: Stamp, verdict_stamp: Stamp, metrics_stamp: Stamp) -> Run:
     config: dict[str, Any] = {}
-    verdict: dict[str, Any] = {}
     try:
-        loaded = read_config(directory)
-        if not isinstance(loaded.get("seed"), int):
-            raise ValueError("config.yaml holds no whole configuration")  # the seed stands below all groups
-        config = flatten(loaded)
+        config = _read_values(directory)
         if not verdict_stamp:
             return Run(directory, UNFINISHED, config, {}, "no verdict.json: still running, or killed")
         verdict = _read_verdict(directory / "verdict.json")
-        status, why = verdict["status"], "; ".join(verdict["reasons"])
-        if metrics_stamp and status in (PASSED, MISSED):
-            _check_metrics(directory / "metrics.csv", verdict["epochs"])
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        run = Run(directory, verdict["status"], config, verdict, "; ".join(verdict["reasons"]))
+        if metrics_stamp and run.finished and len(read_epochs(directory)) != verdict["epochs"]:
+            raise ValueError(f"metrics.csv: not a row for each of {verdict['epochs']} epochs")
+    except DAMAGE as error:
         return Run(directory, UNREADABLE, config, {}, f"{type(error).__name__}: {one_line(error)}")
-    return Run(directory, status, config, verdict, why)
+    return run
+
+
+def _read_values(directory: Path) -> dict[str, Any]:
+    loaded = read_config(directory)
+    # The seed stands below all groups, and so is missing where the file was cut off.
+    if not (isinstance(loaded, DictConfig) and isinstance(loaded.get("seed"), int) and "gate" in loaded):
+        raise ValueError("config.yaml holds no whole configuration")
+    return flatten(loaded)
 
 
 def _read_verdict(path: Path) -> dict[str, Any]:
-    """The fields of a `Verdict`.
-
-    Raises:
-        ValueError: A field is missing or no value for it; says which.
-    """
     try:
-        verdict = _VERDICT.validate_json(read_text(path), strict=True)
+        return asdict(_VERDICT.validate_json(read_text(path), strict=True))
     except ValidationError as error:
-        detail = error.errors()[0]
-        raise ValueError(": ".join([path.name, *map(str, detail["loc"]), detail["msg"]])) from None
-    if verdict.status not in (PASSED, MISSED, ERROR, INTERRUPTED):
-        raise ValueError(f"{path.name}: status: {verdict.status!r} is none")
-    if verdict.params is None and verdict.status in (PASSED, MISSED):
-        raise ValueError(f"{path.name}: params: a run that was judged has counted them")
-    return asdict(verdict)
-
-
-def _check_metrics(path: Path, epochs: int) -> None:
-    """Raises a ValueError for a table without a whole row for every epoch."""
-    contents = read_text(path)
-    lines = contents.splitlines()
-    if len(lines) != 1 + epochs or len({line.count(",") for line in lines}) != 1 or not contents.endswith("\n"):
-        raise ValueError(f"{path.name}: not a whole row for each of {epochs} epochs")
+        first = error.errors()[0]
+        raise ValueError(": ".join([path.name, *map(str, first["loc"]), first["msg"]])) from None
 
 
 def read_epochs(directory: Path) -> list[dict[str, float]]:
@@ -148,26 +145,22 @@ def read_epochs(directory: Path) -> list[dict[str, float]]:
         OSError, ValueError: There is no such file, or it is damaged.
     """
     contents = read_text(directory / "metrics.csv")
-    rows = list(csv.DictReader(io.StringIO(contents, newline=""), strict=True))
-    if not contents.endswith("\n") or any(None in row or None in row.values() for row in rows):
+    names, *rows = [line.split(",") for line in contents.splitlines()] or [[]]
+    if not contents.endswith("\n") or any(len(row) != len(names) for row in rows):
         raise ValueError("metrics.csv: a row is cut off")
-    return [{name: float(value) if value else math.nan for name, value in row.items()} for row in rows]
+    return [dict(zip(names, (float(value or "nan") for value in row), strict=True)) for row in rows]
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:
     """Every value of a configuration by its dotted key, but for those that no result depends on."""
 
-    def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
+    def values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+        if not isinstance(node, dict):
+            return iter([(key, node)])
+        return chain.from_iterable(values(child, f"{key}.{name}".lstrip(".")) for name, child in node.items())
 
     container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    flat = dict(walk({str(key): value for key, value in container.items()}, ""))
-    return {key: value for key, value in flat.items() if key not in IMMATERIAL}
+    return {key: value for key, value in values(container, "") if key not in IMMATERIAL}
 
 
 def shown(value: Any) -> str:

@@ -1,30 +1,15 @@
 """The verdict of a run: what was asked, what was reached, how sure that is; as JSON and as the text a user reads."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict
 
 from mnist_lightning import files
-
-# Two-sided 95 % of a normal distribution.
-Z95 = 1.959963984540054
+from mnist_lightning.evaluation.statistics import wilson_interval as wilson_interval
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
-
-
-def wilson_interval(correct: float, total: int, z: float = Z95) -> tuple[float, float]:
-    """Interval that covers the true rate of a binomial with the confidence of `z`.
-
-    Source: Wilson, 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
-    """
-    rate = correct / total
-    centre = rate + z * z / (2 * total)
-    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def percent(fraction: float | None) -> str:

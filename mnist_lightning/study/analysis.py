@@ -1,21 +1,19 @@
-"""What the figures and predictions of runs say: overfitting, epochs at the target, confusions, differences beyond noise.
+"""What the figures and predictions of a run say: overfitting, epochs at the target, confusions.
 
-Accuracies are fractions; gaps and differences are in percentage points. `epochs` are the rows of a run's metrics.csv; `split`
-is what each epoch was evaluated on, "test" or "val".
+Accuracies are fractions, not a number where unmeasured; gaps are in percentage points. `epochs` are the rows of a run's
+metrics.csv; `split` is what each epoch was evaluated on, "test" or "val".
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mnist_lightning.data.datamodule import NUM_CLASSES
-from mnist_lightning.evaluation.verdict import percent, wilson_interval
-from mnist_lightning.study.sweep_picture import t975
+from mnist_lightning.evaluation.statistics import wilson_interval
+from mnist_lightning.evaluation.verdict import percent
 
-SIGNIFICANCE = 0.05
 NUM_CONFUSIONS = 5  # named in a sentence
 FLOAT32 = 1e-6  # metrics.csv keeps accuracies in single precision: far below one image in 10,000
 EVALUATED = {"test": "test", "val": "hold-out"}
@@ -37,14 +35,14 @@ def overfitting(epochs: Epochs, split: str, num_images: int) -> str:
     Args:
         num_images: That each epoch was evaluated on; half the Wilson interval on so many is called noise.
     """
-    gaps = [100 * (row["train/acc"] - row[f"{split}/acc"]) for row in epochs]
+    accuracies = [row.get(f"{split}/acc", math.nan) for row in epochs]
+    gaps = [100 * (row.get("train/acc", math.nan) - accuracy) for row, accuracy in zip(epochs, accuracies, strict=True)]
     if not gaps or math.isnan(gaps[-1]):
         return "The gap between train and evaluation accuracy was not measured in the last epoch."
-    name, last = EVALUATED[split], epochs[-1]
-    low, high = wilson_interval(last[f"{split}/acc"] * num_images, num_images)
+    low, high = wilson_interval(accuracies[-1] * num_images, num_images)
     noise = 100 * (high - low) / 2
     text = (
-        f"Train accuracy ends at {percent(last['train/acc'])}, {name} accuracy at {percent(last[f'{split}/acc'])}: "
+        f"Train accuracy ends at {percent(epochs[-1]['train/acc'])}, {EVALUATED[split]} accuracy at {percent(accuracies[-1])}: "
         f"a gap of {gaps[-1]:+.2f} points."
     )
     since, clearly_since = lasting([gap > 0 for gap in gaps]), lasting([gap > noise for gap in gaps])
@@ -58,7 +56,7 @@ def overfitting(epochs: Epochs, split: str, num_images: int) -> str:
 
 def at_target(epochs: Epochs, split: str, target: float) -> str:
     """The epochs whose evaluation accuracy is at or above the target, or how far the best one stays below."""
-    accuracies = {epoch: row[f"{split}/acc"] for epoch, row in enumerate(epochs, start=1)}
+    accuracies = {epoch: row.get(f"{split}/acc", math.nan) for epoch, row in enumerate(epochs, start=1)}
     reached = [f"{epoch} ({percent(accuracy)})" for epoch, accuracy in accuracies.items() if accuracy >= target - FLOAT32]
     if reached:
         return f"At or above {percent(target)} in {len(reached)} of {len(epochs)} epochs: {', '.join(reached)}."
@@ -80,7 +78,7 @@ def confusions(preds: Tensor, targets: Tensor) -> list[tuple[int, int, int]]:
         targets: `(N,)`, digits.
     """
     counts = torch.bincount(targets * NUM_CLASSES + preds, minlength=NUM_CLASSES**2).view(NUM_CLASSES, NUM_CLASSES)
-    found = [(i, j, int(counts[i, j])) for i in range(NUM_CLASSES) for j in range(NUM_CLASSES) if i != j and counts[i, j]]
+    found = [(i, j, int(counts[i, j])) for i, j in counts.nonzero().tolist() if i != j]
     return sorted(found, key=lambda confusion: -confusion[2])
 
 
@@ -91,32 +89,3 @@ def confusions_text(preds: Tensor, targets: Tensor) -> str:
         return f"All {len(targets):,} test images are read right."
     most = ", ".join(f"{digit} as {pred} ({count}×)" for digit, pred, count in found[:NUM_CONFUSIONS])
     return f"{sum(count for *_, count in found):,} of {len(targets):,} test images are read wrong; most often {most}."
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p of McNemar's exact test: how often chance splits so many images at least so unevenly.
-
-    Args:
-        only_first: Images that the first of two networks alone reads right.
-        only_second: Images that the second alone reads right.
-
-    Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12;
-        exact by the binomial distribution with rate 1/2.
-    """
-    num = only_first + only_second
-    tail = sum(math.comb(num, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**num)
-
-
-def seeds_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the difference of two means, first minus second, by Student's t with one spread for both.
-
-    Args:
-        first: A value per seed.
-        second: Likewise; three values or more in both together.
-    """
-    freedom = len(first) + len(second) - 2
-    squares = sum((value - statistics.mean(values)) ** 2 for values in (first, second) for value in values)
-    margin = t975(freedom) * math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
-    difference = statistics.mean(first) - statistics.mean(second)
-    return difference - margin, difference + margin

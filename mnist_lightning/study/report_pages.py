@@ -6,7 +6,7 @@ What comes from runs (names, paths, reasons) is text to be shown, whatever it ho
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,14 +18,11 @@ from matplotlib.figure import Figure
 
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.study import leaderboard
-from mnist_lightning.study.leaderboard import escape_markdown
+from mnist_lightning.study.aggregate import escape_markdown, markdown
 from mnist_lightning.terminal import printable
 
 GENERATOR = Markup("made by python -m mnist_lightning report")  # by which a report is known as one, and may be replaced
 FOLDER = "report-pictures"
-
-Rows = Sequence[dict[str, str]]  # of a table; a mapping of column to text each, as in `leaderboard`
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,12 @@ def as_picture(name: str, alt: str, figure: Figure) -> Picture:
 
 def plain(value: object) -> str:
     """A value as printable text; markup as it is."""
-    if isinstance(value, Markup):
-        return value
-    return printable(value)
+    return value if isinstance(value, Markup) else printable(value)
 
 
-def _plain_markdown(value: object) -> str:
+def plain_markdown(value: object) -> str:
     """A value as Markdown that shows it; markup as it is."""
-    if isinstance(value, Markup):
-        return value
-    return escape_markdown(value)
+    return value if isinstance(value, Markup) else escape_markdown(value)
 
 
 def check_free(directory: Path) -> None:
@@ -76,9 +69,8 @@ def check_free(directory: Path) -> None:
 
 def write_pages(directory: Path, report: object, pictures: Sequence[Picture]) -> None:
     """Writes report.html, report.md and the pictures of the latter, in place of an earlier report."""
-    directory.mkdir(parents=True, exist_ok=True)
     pages = {"report.html": _html(report), "report.md": _markdown(report)}
-    (directory / FOLDER).mkdir(exist_ok=True)
+    (directory / FOLDER).mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         files.write(directory / FOLDER / picture.name, picture.content)
     for name, text in pages.items():
@@ -94,15 +86,10 @@ def _html(report: object) -> str:
 
 
 def _markdown(report: object) -> str:
-    environment = _environment(autoescape=False, finalize=_plain_markdown)
-    environment.filters["table"] = _markdown_table
+    environment = _environment(autoescape=False, finalize=plain_markdown)
+    environment.filters["table"] = lambda rows: Markup(markdown(rows, plain_markdown))
     text = environment.get_template("report.md").render(report=report, generator=GENERATOR, folder=FOLDER)
     return re.sub(r"\n{3,}", "\n\n", text)
-
-
-def _markdown_table(rows: Rows) -> Markup:
-    escaped: list[Mapping[str, str]] = [{_plain_markdown(k): _plain_markdown(v) for k, v in row.items()} for row in rows]
-    return Markup(leaderboard.markdown(escaped))  # type: ignore[arg-type]
 
 
 def _environment(**options: Any) -> Environment:

@@ -4,19 +4,18 @@ Says identical, same within noise, or different, and names what changed since: d
 first two, 1 for the third.
 """
 
-import csv
-import io
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mnist_lightning.config.compose import read_config
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import read_run
-from mnist_lightning.evaluation.verdict import Z95, percent
-from mnist_lightning.files import read_text
+from mnist_lightning.evaluation.run_directories import read_epochs, read_run
+from mnist_lightning.evaluation.statistics import Z95
+from mnist_lightning.evaluation.verdict import percent
 
 IDENTICAL, WITHIN_NOISE, DIFFERENT = "identical", "same within noise", "different"
 
@@ -70,7 +69,7 @@ def compare(first: Path, first_verdict: dict[str, Any], second: Path, second_ver
     """Compares two finished runs of one configuration by their files."""
     accuracies = first_verdict["accuracy"], second_verdict["accuracy"]
     lines = [f"accuracy  {percent(accuracies[0])} then, {percent(accuracies[1])} now"]
-    epoch = _first_difference(_figures(first / "metrics.csv"), _figures(second / "metrics.csv"))
+    epoch = _first_difference(_figures(first), _figures(second))
     lines.append("figures   the same in every epoch" if epoch is None else f"figures   differ from epoch {epoch} on")
     same_weights = _same_weights(first / "last.ckpt", second / "last.ckpt")
     lines.append(
@@ -87,18 +86,16 @@ def compare(first: Path, first_verdict: dict[str, Any], second: Path, second_ver
     return Comparison(WITHIN_NOISE if abs(accuracies[0] - accuracies[1]) <= noise else DIFFERENT, lines)
 
 
-def _figures(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, without their wall time."""
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+def _figures(directory: Path) -> list[dict[str, float]]:
+    """The rows of a run's metrics.csv without their wall time and what was not measured."""
+    rows = read_epochs(directory)
+    return [{key: value for key, value in row.items() if key != "seconds" and not math.isnan(value)} for row in rows]
 
 
-def _first_difference(first: list[dict[str, str]], second: list[dict[str, str]]) -> int | None:
+def _first_difference(first: Sequence[object], second: Sequence[object]) -> int | None:
     """The first epoch, counted from 1, whose figures differ; None where none does."""
-    for epoch in range(1, max(len(first), len(second)) + 1):
-        if first[epoch - 1 : epoch] != second[epoch - 1 : epoch]:
-            return epoch
-    return None
+    pairs = enumerate(itertools.zip_longest(first, second), start=1)
+    return next((epoch for epoch, (then, now) in pairs if then != now), None)
 
 
 def _same_weights(first: Path, second: Path) -> bool | None:

@@ -137,7 +137,7 @@ class Study(Callback):
 
         runs = find_runs([sweep_dir])
         show(f"\n{leaderboard.write(sweep_dir, runs)}\n")
-        drawn = draw_sweep(leaderboard.entries_of(runs, leaderboard.varied_keys(runs)), sweep_dir / "leaderboard.png")
+        drawn = draw_sweep(runs, sweep_dir / "leaderboard.png")
         pictures = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
         finished = sum(run.finished for run in runs)
         show(f"{finished} of {self.num_jobs} jobs finished; {pictures} in {path_as_typed(sweep_dir)}")

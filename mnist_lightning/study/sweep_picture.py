@@ -4,125 +4,80 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from mnist_lightning.evaluation.run_directories import Run
+from mnist_lightning.evaluation.statistics import mean_margin
 from mnist_lightning.files import replacing
-from mnist_lightning.study.leaderboard import Entry
+from mnist_lightning.study.aggregate import aggregate
+from mnist_lightning.study.leaderboard import ranked, sortable
 
 DOTS, MEAN_COLOR, TARGET_COLOR = "#7a9cc6", "#1b3a5c", "#b5402a"
-# Student's t, from one degree of freedom; beyond the table the normal distribution's point serves.
-# fmt: off
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
-# fmt: on
 LOG_SPAN = 8.0  # largest over smallest value from which a numeric axis is logarithmic
 
 
-def t975(freedom: int) -> float:
-    """97.5 % point of Student's t by degrees of freedom."""
-    return T975[freedom - 1] if freedom <= len(T975) else 1.96
-
-
-def draw_sweep(entries: Sequence[Entry], path: Path) -> bool:
-    """Draws the entries of a sweep as a PNG.
-
-    Args:
-        entries: With one or two varying keys; what else varies has no picture.
-        path: File to write.
-
-    Returns:
-        Whether there was something to draw.
-    """
-    entries = [entry for entry in entries if _accuracies(entry)]
-    num_keys = len(entries[0].label) if entries else 0
-    if len(entries) < 2 or num_keys not in (1, 2):
+def draw_sweep(runs: Sequence[Run], path: Path) -> bool:
+    """Draws the runs of a sweep of one or two keys as a PNG; returns whether there was something to draw."""
+    entries = list(ranked(aggregate(runs)).itertuples())
+    with_val = any(entry.val > 0 for entry in entries)
+    measured = [(entry, entry.vals if with_val else entry.accuracies) for entry in entries]
+    percents = [(entry, [100 * value for value in values if not math.isnan(value)]) for entry, values in measured]
+    drawn = [(entry, values) for entry, values in percents if values]
+    names = list(drawn[0][0].label) if drawn else []
+    if len(drawn) < 2 or len(names) not in (1, 2):
         return False
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
-    if num_keys == 1:
-        _draw_line(figure, entries)
+    scale = "hold-out accuracy, %" if with_val else "test accuracy, %"
+    if len(names) == 1:
+        values_of = {entry.label[names[0]]: values for entry, values in drawn}
+        judged = [run for entry, _ in drawn for run in entry.runs if run.verdict.get("accuracy_judged")]
+        axes = _draw_line(figure, values_of, 100 * judged[0].config["gate.min_accuracy"] if judged else None)
+        axes.set(xlabel=names[0], ylabel=scale)
     else:
-        _draw_heat_map(figure, entries)
+        _draw_heat_map(figure, names, {tuple(entry.label.values()): statistics.mean(values) for entry, values in drawn}, scale)
     with replacing(path) as part:
         figure.savefig(part)
     return True
 
 
-def _accuracies(entry: Entry) -> list[float]:
-    """In percent: on the hold-out where there is one, else on the test images."""
-    return [100 * accuracy for accuracy in entry.val_accuracies or entry.accuracies]
-
-
-def _axis_label(entries: Sequence[Entry]) -> str:
-    return "hold-out accuracy, %" if entries[0].val_accuracies else "test accuracy, %"
-
-
-def _numbers(texts: Sequence[str]) -> list[float] | None:
-    """The values as numbers, or None if one is none."""
-    try:
-        return [float(text) for text in texts]
-    except ValueError:
-        return None
-
-
-def _draw_line(figure: Figure, entries: Sequence[Entry]) -> None:
-    [name] = entries[0].label
-    numbers = _numbers([entry.label[name] for entry in entries])
-    if numbers is not None:
-        order = sorted(range(len(entries)), key=lambda i: numbers[i])
-        entries, positions = [entries[i] for i in order], sorted(numbers)
-    else:
-        positions = [float(i) for i in range(len(entries))]
+def _draw_line(figure: Figure, values_of: dict[str, list[float]], target: float | None) -> Axes:
+    """Accuracies in percent over the value of one key: numbers to scale, names side by side in the given order."""
+    numeric = all(sortable(text)[0] == 0 for text in values_of)
+    texts = sorted(values_of, key=float) if numeric else list(values_of)
+    positions = [float(text) for text in texts] if numeric else [float(i) for i in range(len(texts))]
+    values = [values_of[text] for text in texts]
     axes = figure.add_subplot()
-    values = [_accuracies(entry) for entry in entries]
-    for position, accuracies in zip(positions, values, strict=True):
-        axes.plot([position] * len(accuracies), accuracies, "o", color=DOTS, markersize=6, markeredgecolor="white", zorder=4)
-    means = [statistics.mean(accuracies) for accuracies in values]
-    margins = [_margin(accuracies) for accuracies in values]
-    style = "-" if numbers is not None else ""
-    axes.errorbar(
-        positions, means, margins, fmt=f"{style}D", color=MEAN_COLOR, markersize=5, linewidth=1.2, capsize=4, zorder=3
-    )
-    target = 100 * entries[0].finished[0].config["gate.min_accuracy"]
-    axes.axhline(target, color=TARGET_COLOR, linewidth=1.2, linestyle="--", zorder=1)
-    axes.text(1.01, target, f"target\n{target:g} %", transform=axes.get_yaxis_transform(), color=TARGET_COLOR, va="center")
-    if numbers is not None and positions[0] > 0 and positions[-1] / positions[0] >= LOG_SPAN:
+    for position, dots in zip(positions, values, strict=True):
+        axes.plot([position] * len(dots), dots, "o", color=DOTS, markersize=6, markeredgecolor="white", zorder=4)
+    bars: dict[str, Any] = {"fmt": "-D" if numeric else "D", "markersize": 5, "linewidth": 1.2, "capsize": 4, "zorder": 3}
+    axes.errorbar(positions, [*map(statistics.mean, values)], [*map(mean_margin, values)], color=MEAN_COLOR, **bars)
+    # The intervals of two or three seeds are wide: what was measured sets the scale, not they.
+    shown = [value for dots in values for value in dots]
+    if target is not None:
+        axes.axhline(target, color=TARGET_COLOR, linewidth=1.2, linestyle="--", zorder=1)
+        axes.text(1.01, target, f"target\n{target:g} %", transform=axes.get_yaxis_transform(), color=TARGET_COLOR, va="center")
+        shown.append(target)
+    room = 0.08 * (max(shown) - min(shown)) + 0.01
+    axes.set_ylim(min(shown) - room, max(shown) + room)
+    if numeric and positions[0] > 0 and positions[-1] / positions[0] >= LOG_SPAN:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FixedFormatter([str(entry.label[name]) for entry in entries]))
-    # The intervals of two or three seeds are wide: what was measured sets the scale, not they.
-    everything = [*(accuracy for accuracies in values for accuracy in accuracies), target]
-    room = 0.08 * (max(everything) - min(everything)) + 0.01
-    axes.set_ylim(min(everything) - room, max(everything) + room)
-    axes.set_xlabel(name)
-    axes.set_ylabel(_axis_label(entries))
-    counts = sorted({len(accuracies) for accuracies in values})
-    runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
-    axes.set_title(f"every seed a dot (n = {runs}); mean with its 95 % interval", fontsize=10)
+    axes.xaxis.set_major_formatter(FixedFormatter(texts))
+    seeds = "–".join(map(str, sorted({min(map(len, values)), max(map(len, values))})))
+    axes.set_title(f"every seed a dot (n = {seeds}); mean with its 95 % interval", fontsize=10)
     axes.grid(axis="y", alpha=0.25)
+    return axes
 
 
-def _margin(values: Sequence[float]) -> float:
-    """Half the 95 % interval of the mean; not a number, and so not drawn, of a single value."""
-    if len(values) < 2:
-        return math.nan
-    return t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def _draw_heat_map(figure: Figure, entries: Sequence[Entry]) -> None:
-    down, across = entries[0].label
-
-    def ticks(name: str) -> list[str]:
-        texts = list(dict.fromkeys(entry.label[name] for entry in entries))
-        numbers = _numbers(texts)
-        return sorted(texts, key=float) if numbers is not None else sorted(texts)
-
-    rows, columns = ticks(down), ticks(across)
-    grid = [[math.nan] * len(columns) for _ in rows]
-    for entry in entries:
-        grid[rows.index(entry.label[down])][columns.index(entry.label[across])] = statistics.mean(_accuracies(entry))
+def _draw_heat_map(figure: Figure, names: Sequence[str], means: dict[tuple[str, ...], float], scale: str) -> None:
+    """Mean accuracies in percent by the values of two keys, the first one downward."""
+    rows, columns = (sorted({label[i] for label in means}, key=sortable) for i in (0, 1))
+    grid = [[means.get((row, column), math.nan) for column in columns] for row in rows]
     axes = figure.add_subplot()
     image = axes.imshow(grid, aspect="auto", cmap="viridis")
     middle = statistics.mean(image.get_clim())
@@ -132,7 +87,6 @@ def _draw_heat_map(figure: Figure, entries: Sequence[Entry]) -> None:
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < middle else "black")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(across)
-    axes.set_ylabel(down)
+    axes.set(xlabel=names[1], ylabel=names[0])
     axes.set_title("mean over the seeds; an empty field was not finished", fontsize=10)
-    figure.colorbar(image, label=_axis_label(entries))
+    figure.colorbar(image, label=scale)

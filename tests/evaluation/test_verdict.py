@@ -1,14 +1,11 @@
-"""The verdict's interval, its text and its file."""
+"""The verdict's text and its file."""
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from mnist_lightning.evaluation.verdict import Verdict, wilson_interval
+from mnist_lightning.evaluation.verdict import Verdict
 
 
 def verdict(**fields: Any) -> Verdict:
@@ -38,20 +35,6 @@ def verdict(**fields: Any) -> Verdict:
         "seconds": 300.4,
     }
     return Verdict(**(defaults | fields))
-
-
-def test_wilson_interval_of_a_known_case() -> None:
-    """9,940 of 10,000: 99.23 to 99.53 %, as worked out by hand from Wilson's formula."""
-    low, high = wilson_interval(9940, 10_000)
-    assert (round(low, 4), round(high, 4)) == (0.9923, 0.9953)
-
-
-@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 3), (9_999, 10_000)])
-def test_wilson_interval_solves_its_defining_equation(correct: int, total: int) -> None:
-    """Its ends are the rates p from which the observed one is z standard errors away: |o - p| = z √(p(1-p)/n)."""
-    observed = correct / total
-    for p in wilson_interval(correct, total):
-        assert abs(observed - p) == pytest.approx(1.959964 * math.sqrt(max(p * (1 - p), 0) / total), abs=1e-6)
 
 
 def test_text_says_all_that_a_reader_must_know() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mnist_lightning.study.analysis import at_target, confusions, confusions_text, lasting, mcnemar, overfitting, seeds_interval
+from mnist_lightning.study.analysis import at_target, confusions, confusions_text, lasting, overfitting
 
 
 def epochs(*pairs: tuple[float, float]) -> list[dict[str, float]]:
@@ -51,26 +51,3 @@ def test_confusions_are_counted_by_digit_and_prediction() -> None:
     text = confusions_text(preds, targets)
     assert text == "4 of 6 test images are read wrong; most often 4 as 9 (2×), 7 as 1 (1×), 9 as 4 (1×)."
     assert confusions_text(targets, targets) == "All 6 test images are read right."
-
-
-@pytest.mark.parametrize(
-    ("only_first", "only_second", "p"),
-    [
-        (0, 0, 1.0),
-        (5, 5, 1.0),
-        (0, 5, 0.0625),  # 2 / 2**5
-        (1, 9, 22 / 1024),  # 2 * (1 + 10) / 2**10
-        (9, 1, 22 / 1024),
-        (121, 59, 4.434e-6),  # the value in the tests of statsmodels
-        (3000, 3100, 0.2052),  # z = -99 / sqrt(6100) with a correction for continuity
-    ],
-)
-def test_mcnemars_p(only_first: int, only_second: int, p: float) -> None:
-    assert mcnemar(only_first, only_second) == pytest.approx(p, rel=2e-3)
-
-
-def test_the_interval_between_seeds_is_students() -> None:
-    """Of 3, 4, 5 and 1, 2, 3: difference 2, common variance 1, 4 degrees of freedom, t = 2.776."""
-    margin = 2.776 * (2 / 3) ** 0.5
-    assert seeds_interval([3, 4, 5], [1, 2, 3]) == pytest.approx((2 - margin, 2 + margin))
-    assert seeds_interval([4], [1, 3])[0] == pytest.approx(2 - 12.706 * 2**0.5 * 1.5**0.5)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,52 +16,26 @@ from mnist_lightning.config.compose import compose_config
 from mnist_lightning.evaluation.run_directories import find_runs
 from mnist_lightning.evaluation.verdict import percent
 from mnist_lightning.inference.load import load, load_data
+from mnist_lightning.models import Net3
 from mnist_lightning.models.summary import summarize
 from mnist_lightning.study import curves, report
-from mnist_lightning.study.finished import configurations_of, read_results
 from mnist_lightning.study.report import MAX_RUNS, Report, make_report
 from mnist_lightning.study.report_pages import FOLDER, plain, write_pages
 from mnist_lightning.training.fit import run
-from tests.conftest import TINY, Finished, leave_run, read_verdict
+from tests.conftest import TINY, Finished, read_verdict
+from tests.study.conftest import leave
 
 HOSTILE = "<img src=x onerror=alert(1)>|`x` [a](http://evil.example) \x1b[31m\u202e$x$"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-LEARNING = ("data.train_images=640", "trainer.max_epochs=2", "gate.on_miss=warn")
-
-
-def leave_result(folder: Path, *overrides: str, test: tuple[float, ...] = (0.98, 0.99), **verdict: Any) -> Path:
-    """The files of a finished run but for its checkpoints, with the test accuracies of its epochs; makes the folder."""
-    best, last = max(test), test[-1]
-    how = {
-        "passed": False,
-        "status": "missed",
-        "reasons": ["below"],
-        "rule": "best",
-        "selected_on_test": True,
-        "dataset": "MNIST",
-    }
-    asked = {"max_params": 8000, "min_accuracy": 0.994, "within_epochs": 15, "on_miss": "warn", "accuracy_judged": True}
-    reached = {
-        "accuracy": best,
-        "best_accuracy": best,
-        "best_epoch": test.index(best) + 1,
-        "last_accuracy": last,
-        "model": "net3",
-    }
-    more = {"interval_95": None, "test_images": 10_000, "epochs": len(test)}
-    leave_run(folder, *overrides, **(how | asked | reached | more | verdict))
-    rows = [f"{epoch},0.1,{accuracy + 0.005},0.2,{accuracy}" for epoch, accuracy in enumerate(test, 1)]
-    (folder / "metrics.csv").write_text("\n".join(["epoch,train/loss,train/acc,test/loss,test/acc", *rows, ""]), "utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks trained on drawn digits, and a run that failed, with a name and a reason that want to be more than text."""
     root = tmp_path_factory.mktemp("study")
-    for model in ("net2", "net3"):
-        run(compose_config(*TINY, *LEARNING, f"model={model}", "optimizer.lr=0.05"), root / model)
-    leave_run(root / HOSTILE, status="error", reasons=[f"ValueError: {HOSTILE}\n# head"], accuracy=None)
+    shutil.copytree(trained_run, root / "Net")
+    run(compose_config(*TINY, "data.test_images=200", "optimizer.lr=0.05"), root / "Net3")
+    leave(root / HOSTILE, status="error", reasons=[f"ValueError: {HOSTILE}\n# head"], accuracy=None)
     return root
 
 
@@ -93,64 +66,65 @@ def metrics(directory: Path) -> list[dict[str, str]]:
 # --- what it says -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["net2", "net3"])
-def test_figures_are_those_of_the_runs_files(made: Report, study: Path, model: str) -> None:
-    [row] = [row for row in made.experiments if row["network"].lower() == model]
-    rows, verdict = metrics(study / model), read_verdict(study / model)
+@pytest.mark.parametrize("folder", ["Net", "Net3"])
+def test_figures_are_those_of_the_runs_files(made: Report, study: Path, folder: str) -> None:
+    rows, verdict = metrics(study / folder), read_verdict(study / folder)
+    [row] = [row for row in made.experiments if row["parameters"] == f"{verdict['params']:,}"]
     train, test = ([100 * float(epoch[f"{split}/acc"]) for epoch in rows] for split in ("train", "test"))
-    assert row["parameters"] == f"{verdict['params']:,}"
+    assert row["verdict"] == "not judged"
     assert row["train acc %"] == f"{train[-1]:.2f}"
     assert (row["best test acc %"], row["last test acc %"]) == (f"{max(test):.2f}", f"{test[-1]:.2f}")
     assert row["judged acc %"] == f"{100 * verdict['accuracy']:.2f}"
-    [section] = [section for section in made.sections if section.label.startswith(model)]
+    [section] = [section for section in made.sections if section.label == row["experiment"]]
     analysis = "\n".join(section.analysis)
     assert f"a gap of {train[-1] - test[-1]:+.2f} points" in analysis
-    assert "At or above 99.40 % in none of 2 epochs" in analysis
+    assert f"At or above 99.40 % in none of {len(rows)} epoch" in analysis
     # The checkpoint is evaluated again: what it reads wrong is what the run counted, and nothing differs.
-    assert f"\n{round(100 - 100 * verdict['accuracy'])} of 100 test images are read wrong" in analysis
+    assert f"\n{round(200 - 200 * verdict['accuracy'])} of 200 test images are read wrong" in analysis
     assert "Evaluated again" not in analysis
-    assert f"Test accuracy {percent(verdict['accuracy'])}, 95 % interval" in section.result[1]
+    assert f"{percent(verdict['accuracy'])} test accuracy by the rule" in "\n".join(section.result)
 
 
 def test_two_runs_are_compared_on_their_predictions(made: Report, study: Path) -> None:
-    first, second = (load(study / made.experiments[i]["network"].lower()) for i in (0, 1))
+    first, second = sorted((load(study / name) for name in ("Net", "Net3")), key=lambda net: net.params != params_of(made)[0])
     test = load_data(first.cfg).splits["test"]
     one, other = (trained.net(test.images).argmax(1) == test.labels for trained in (first, second))
     [row] = made.comparisons
-    assert row["by"] == "McNemar’s exact test"
     only_one, only_other = int((one & ~other).sum()), int((other & ~one).sum())
     assert only_one + only_other > 0
+    assert row["by"] == "McNemar’s exact test"
     assert row["evidence"].startswith(f"only the first right on {only_one}, only the second on {only_other}; p ")
-    assert row["difference, points"] == f"{only_one - only_other:+.2f}"  # of 100 images
+    assert row["difference, points"] == f"{(only_one - only_other) / 2:+.2f}"  # of 200 images
+
+
+def params_of(made: Report) -> list[int]:
+    return [int(row["parameters"].replace(",", "")) for row in made.experiments]
 
 
 def test_networks_are_told_layer_by_layer(made: Report) -> None:
-    for network, model in zip(made.networks, [row["network"] for row in made.experiments], strict=True):
-        layers = summarize(getattr(__import__("mnist_lightning.models", fromlist=[model]), model)())
-        assert [row["layer"] for row in network.layers] == [layer.name for layer in layers]
-        assert network.summary.startswith(f"{sum(layer.params for layer in layers):,} parameters")
-        fields = [(row["layer"], row["RF"]) for row in network.receptive_fields]
-        assert fields == [(layer.name, str(layer.receptive_field)) for layer in layers if layer.kernel]
+    [network] = [network for network in made.networks if network.name.startswith("Net3")]
+    layers = summarize(Net3())
+    assert [row["layer"] for row in network.layers] == [layer.name for layer in layers]
+    assert network.summary.startswith(f"{sum(layer.params for layer in layers):,} parameters")
+    fields = [(row["layer"], row["RF"]) for row in network.receptive_fields]
+    assert fields == [(layer.name, str(layer.receptive_field)) for layer in layers if layer.kernel]
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_published_experiments_stand_beside_the_published_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    first = leave_result(tmp_path / "1", "experiment=exp1", test=(0.99, 0.9926, 0.9904), params=10970, model="net1")
+    first = leave(tmp_path / "1", "experiment=exp1", epochs=(0.99, 0.9926, 0.9904), params=10970, model="net1")
     config = (first / "config.yaml").read_text("utf-8")
     assert "label_smoothing: 0.0\n" in config
     (first / "config.yaml").write_text(config.replace("label_smoothing: 0.0\n", ""), "utf-8")  # of an earlier version
-    leave_result(tmp_path / "2", "experiment=exp3", "data.batch_size=64")  # another recipe, and so no published figure
+    leave(tmp_path / "2", "experiment=exp3", "data.batch_size=64", epochs=(0.98, 0.99))  # another recipe: nothing published
     made = make_report(find_runs([tmp_path]))
-    rows = {row["experiment"]: row for row in made.experiments}
-    assert [*rows][0::2] == ["exp1", "exp2: not run"]
-    assert len(rows) == 4
-    ours, published = "best test acc %", "published best test acc %"
-    assert (rows["exp1"][ours], rows["exp1"][published], rows["exp1"]["published train acc %"]) == ("99.26", "99.22", "99.81")
-    assert (rows["exp2: not run"][ours], rows["exp2: not run"][published]) == ("–", "98.99")
-    assert made.experiments[1][published] == "–"
+    best = {row["experiment"]: row["best test acc %"] for row in made.experiments}
+    assert [*best][:2] == ["exp1", "exp1, as published"]
+    assert [*best][3:] == ["exp2, as published", "exp3, as published"]
+    assert [*best.values()] == ["99.26", "99.22", "99.00", "98.99", "99.43"]
     analysis = "\n".join(made.sections[0].analysis)
     assert "+0.04 points: the published figure lies inside the 95 % interval of ours, 99.07 to 99.41 %." in analysis
-    assert "selected on the test images: the accuracy is optimistic" in analysis
+    assert "used to select the epoch: the accuracy is optimistic" in "\n".join(made.sections[0].result)
     assert "there is no best.ckpt" in analysis  # what needs predictions is left out, and said to be
     assert not made.sections[0].pictures
     assert made.comparisons[0]["larger than noise"] == "not known"
@@ -159,33 +133,27 @@ def test_published_experiments_stand_beside_the_published_figures(tmp_path: Path
 
 @pytest.mark.usefixtures("undrawn")
 def test_seeds_are_compared_by_their_spread(tmp_path: Path) -> None:
-    """Of 99.1, 99.2, 99.3 and 99.5, 99.6, 99.7: difference 0.4, common variance 0.01, t = 2.776, margin 0.2267."""
+    """Of 99.1, 99.2, 99.3 and 99.5, 99.6, 99.7: difference 0.4, variances 0.01, t = 2.776, margin 0.2267."""
     for seed, (low, high) in enumerate([(0.991, 0.995), (0.992, 0.996), (0.993, 0.997)]):
-        leave_result(tmp_path / f"a{seed}", f"seed={seed}", test=(low,), seed=seed)
-        leave_result(tmp_path / f"b{seed}", f"seed={seed}", "optimizer.lr=0.1", test=(high,), seed=seed)
+        leave(tmp_path / f"a{seed}", f"seed={seed}", epochs=(low,))
+        leave(tmp_path / f"b{seed}", f"seed={seed}", "optimizer.lr=0.1", epochs=(high,))
+    leave(tmp_path / "c", "optimizer.lr=0.2", epochs=(0.98,))
     made = make_report(find_runs([tmp_path]))
     assert [(row["experiment"], row["judged acc %"]) for row in made.experiments] == [
         ("net3, lr=0.1", "99.60 ± 0.10"),
         ("net3, lr=0.015", "99.20 ± 0.10"),
+        ("net3, lr=0.2", "98.00"),
     ]
-    [row] = made.comparisons
-    assert (row["difference, points"], row["larger than noise"]) == ("+0.40", "yes")
-    assert row["evidence"] == "95 % interval +0.17 to +0.63 points, 3 and 3 seeds"
+    first, *others = made.comparisons
+    assert (first["difference, points"], first["larger than noise"]) == ("+0.40", "yes")
+    assert first["evidence"] == "95 % interval +0.17 to +0.63 points, 3 and 3 seeds"
+    assert {row["larger than noise"] for row in others} == {"not known"}  # of a single seed there is no spread
     assert [section.label for section in made.sections][:2] == ["net3, lr=0.1, seed 0", "net3, lr=0.1, seed 1"]
-
-
-def test_a_key_that_only_some_runs_have_makes_no_seeds_of_them(tmp_path: Path) -> None:
-    for i, warmup in enumerate((0.1, 0.2)):
-        leave_result(tmp_path / f"a{i}", f"scheduler.warmup={warmup}")
-    leave_result(tmp_path / "b", "scheduler=constant")
-    configurations = configurations_of(read_results(find_runs([tmp_path]), trust=False)[0])
-    assert [len(one.results) for one in configurations] == [1, 1, 1]
-    assert len({one.name for one in configurations}) == 3
 
 
 def test_many_runs_are_summarised_by_configuration(tmp_path: Path) -> None:
     for i in range(MAX_RUNS + 1):
-        leave_result(tmp_path / f"{i}", f"seed={i}", f"optimizer.lr=0.0{i % 2 + 1}", seed=i)
+        leave(tmp_path / f"{i}", f"seed={i}", f"optimizer.lr=0.0{i % 2 + 1}", epochs=(0.98, 0.99))
     made = make_report(find_runs([tmp_path]))
     assert made.sections == []
     assert len(made.experiments) == 2
@@ -199,13 +167,13 @@ def test_many_runs_are_summarised_by_configuration(tmp_path: Path) -> None:
 def test_the_four_curves_are_the_columns_of_the_epochs() -> None:
     epochs = [{"train/loss": 3.0, "train/acc": 0.9, "val/loss": 2.0, "val/acc": 0.8}] * 2
     higher = [row | {"val/acc": 0.9} for row in epochs]
-    figure = curves.draw([curves.Group("$\\frac", [epochs, higher])], 0.994, summarised=False)
+    figure, _ = curves.draw([curves.Group("$\\frac", [epochs, higher])], 0.994, summarised=False)
     assert [axes.get_title() for axes in figure.axes] == list(curves.PANELS)
     first = [list(axes.lines[0].get_ydata()) for axes in figure.axes]
     assert first == [[3.0, 3.0], [90.0, 90.0], [2.0, 2.0], [80.0, 80.0]]
     assert list(figure.axes[3].lines[2].get_ydata()) == pytest.approx([99.4, 99.4])
     figure.savefig(BytesIO())  # whatever the label holds
-    summary = curves.draw([curves.Group("a", [epochs, higher])], None, summarised=True)
+    summary, _ = curves.draw([curves.Group("a", [epochs, higher])], None, summarised=True)
     assert [list(line.get_ydata()) for line in summary.axes[3].lines] == [pytest.approx([85.0, 85.0])]
 
 
@@ -213,12 +181,12 @@ def test_the_animation_has_a_frame_per_epoch_and_is_small(written: Path) -> None
     path = written / FOLDER / "training.gif"
     assert path.stat().st_size < 500_000
     with Image.open(path) as animation:
-        assert animation.n_frames == 2
+        assert animation.n_frames == 4
         frames = []
-        for i in range(2):
+        for i in range(4):
             animation.seek(i)
             frames.append((animation.info["duration"], animation.convert("RGB").tobytes()))
-    assert [duration for duration, _ in frames] == [400, 3000]
+    assert [duration for duration, _ in frames] == [400, 400, 400, 3000]
     assert frames[0][1] != frames[1][1]
 
 
@@ -310,8 +278,8 @@ def test_the_command_writes_beside_the_runs_and_replaces_only_its_own(
     cli: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    leave_result(tmp_path / "runs" / "a")
-    leave_run(tmp_path / "runs" / "b\x1b[31m", status="interrupted", reasons=["stopped by SIGINT"])
+    leave(tmp_path / "runs" / "a")
+    leave(tmp_path / "runs" / "b\x1b[31m", status="interrupted", reasons=["stopped by SIGINT"])
     done = cli("report", "runs")
     assert (done.status, done.out) == (0, "runs/report.html, report.md beside it\n")
     assert done.err == "error: runs/b\\x1b[31m: left out, interrupted: stopped by SIGINT\n"
@@ -330,14 +298,16 @@ def test_the_command_writes_beside_the_runs_and_replaces_only_its_own(
 
 @pytest.mark.usefixtures("undrawn")
 def test_damaged_runs_are_named_and_what_is_whole_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    leave_result(tmp_path / "whole")
-    (leave_result(tmp_path / "cut", "optimizer.lr=0.1") / "metrics.csv").write_text("epoch,train/loss\n1,0.1\n2", "utf-8")
-    leave_result(tmp_path / "wrong", accuracy="much")
+    leave(tmp_path / "whole", epochs=(0.98, 0.99))
+    (leave(tmp_path / "cut", "optimizer.lr=0.1", epochs=(0.98,)) / "metrics.csv").write_text(
+        "epoch,train/loss\n1,0.1\n2", "utf-8"
+    )
+    leave(tmp_path / "wrong", accuracy="much")
     made = make_report(find_runs([tmp_path]))
     assert [row["experiment"] for row in made.experiments] == ["net3"]
     cut, wrong = made.failures
     assert cut["status"] == wrong["status"] == "unreadable"
-    assert "metrics.csv: not a whole row" in cut["why"]
+    assert "metrics.csv: a row is cut off" in cut["why"]
     assert "verdict.json: accuracy: " in wrong["why"]
     assert len(capfd.readouterr().err.splitlines()) == 2
 
@@ -345,7 +315,7 @@ def test_damaged_runs_are_named_and_what_is_whole_is_told(tmp_path: Path, capfd:
 @pytest.mark.parametrize("what", ["nothing", "unfinished"])
 def test_without_a_finished_run_there_is_one_line(cli: Callable[..., Finished], tmp_path: Path, what: str) -> None:
     if what == "unfinished":
-        (leave_run(tmp_path / "a") / "verdict.json").unlink()
+        (leave(tmp_path / "a") / "verdict.json").unlink()
     done = cli("report", tmp_path)
     assert (done.status, done.out) == (2, "")
     expected = {

@@ -7,20 +7,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from mnist_lightning.evaluation.run_directories import Run
-from mnist_lightning.study import sweep_picture
-from mnist_lightning.study.leaderboard import Entry, entries_of, varied_keys
 from mnist_lightning.study.sweep_picture import draw_sweep
 
 
 def run(accuracy: float | None, seed: int = 0, **config: Any) -> Run:
-    verdict = {"accuracy": accuracy, "last_accuracy": accuracy, "epoch_split": "test", "params": 1, "seconds": 1.0}
+    verdict = {"accuracy": accuracy, "epoch_split": "test", "params": 1, "accuracy_judged": config.pop("judged", True)}
     values = {key.replace("__", "."): value for key, value in config.items()}
     status = "error" if accuracy is None else "passed"
     return Run(Path("x"), status, {"seed": seed, "gate.min_accuracy": 0.994, **values}, verdict)
-
-
-def entries(runs: list[Run]) -> list[Entry]:
-    return entries_of(runs, varied_keys(runs))
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def test_one_swept_number_is_a_line_on_a_log_axis(tmp_path: Path, figures: list[Figure]) -> None:
     runs = [run(0.99 + lr / 100, seed, optimizer__lr=lr) for lr in (0.1, 0.01, 0.001) for seed in (0, 1)]
     runs.append(run(None, optimizer__lr=1.0))  # failed: no dot
-    assert draw_sweep(entries(runs), tmp_path / "a.png")
+    assert draw_sweep(runs, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5000
     [axes] = figures[0].axes
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "lr", "test accuracy, %")
@@ -43,12 +37,18 @@ def test_one_swept_number_is_a_line_on_a_log_axis(tmp_path: Path, figures: list[
     assert [list(dot.get_xdata()) for dot in dots] == [[0.001] * 2, [0.01] * 2, [0.1] * 2]
     assert dots[2].get_ydata() == pytest.approx([99.1, 99.1])
     assert any(list(line.get_ydata()) == [99.4, 99.4] for line in axes.lines)  # the target
+    assert axes.get_title() == "every seed a dot (n = 2); mean with its 95 % interval"
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_without_a_judged_accuracy_there_is_no_target(tmp_path: Path, figures: list[Figure]) -> None:
+    assert draw_sweep([run(0.5 + lr, judged=False, a__lr=lr) for lr in (0.1, 0.2)], tmp_path / "a.png")
+    assert not figures[0].axes[0].texts
 
 
 def test_names_stand_side_by_side(tmp_path: Path, figures: list[Figure]) -> None:
     runs = [run(0.99, model___target_="m.Net1"), run(0.995, model___target_="m.Net3")]
-    assert draw_sweep(entries(runs), tmp_path / "a.png")
+    assert draw_sweep(runs, tmp_path / "a.png")
     [axes] = figures[0].axes
     assert axes.get_xscale() == "linear"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["Net3", "Net1"]  # best first
@@ -56,7 +56,7 @@ def test_names_stand_side_by_side(tmp_path: Path, figures: list[Figure]) -> None
 
 def test_two_swept_values_are_a_heat_map_of_means(tmp_path: Path, figures: list[Figure]) -> None:
     runs = [run(0.99 + 0.001 * seed, seed, a__lr=lr, b__p=p) for lr in (2, 10) for p in (0, 1) for seed in (0, 2)][:-2]
-    assert draw_sweep(entries(runs), tmp_path / "a.png")
+    assert draw_sweep(runs, tmp_path / "a.png")
     axes = figures[0].axes[0]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("lr", "p")
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2", "10"]  # as numbers, not as words
@@ -74,10 +74,5 @@ def test_two_swept_values_are_a_heat_map_of_means(tmp_path: Path, figures: list[
     ids=["no runs", "seeds alone", "one result", "three keys"],
 )
 def test_what_has_no_picture_is_not_drawn(tmp_path: Path, runs: list[Run]) -> None:
-    assert not draw_sweep(entries(runs), tmp_path / "a.png")
+    assert not draw_sweep(runs, tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_margin_is_students() -> None:
-    """Of 1, 2, 3: standard deviation 1, n = 3, t = 4.303."""
-    assert sweep_picture._margin([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5)

@@ -13,10 +13,9 @@ class Net1(nn.Sequential):
 
     Args:
         channels: Output channels of the seven 3×3 and 1×1 convolutions, in order.
-        num_classes: Number of logits.
     """
 
-    def __init__(self, channels: Sequence[int] = (10, 10, 20, 10, 10, 20, 10), num_classes: int = 10) -> None:
+    def __init__(self, channels: Sequence[int] = (10, 10, 20, 10, 10, 20, 10)) -> None:
         a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 10, 26, 26)  rf 3   90
@@ -41,7 +40,7 @@ class Net1(nn.Sequential):
             nn.Conv2d(f, g, 1, bias=False),  # (N, 10, 7, 7)    rf 16  200
             BatchNorm2d(g),  #                 (N, 10, 7, 7)    rf 16  20
             nn.ReLU(),  #                      (N, 10, 7, 7)    rf 16  0
-            nn.Conv2d(g, num_classes, 7, bias=False),  # (N, 10, 1, 1)  rf 28  4,900
+            nn.Conv2d(g, 10, 7, bias=False),  # (N, 10, 1, 1)  rf 28  4,900
         )
 
     def forward(self, images: Tensor) -> Tensor:

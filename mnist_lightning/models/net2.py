@@ -18,15 +18,9 @@ class Net2(nn.Sequential):
     Args:
         channels: Output channels of the seven convolutions before the average pooling, in order.
         dropout: Probability that an activation is zeroed, after every block.
-        num_classes: Number of logits.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int] = (14, 20, 8, 8, 16, 16, 16),
-        dropout: float = 0.05,
-        num_classes: int = 10,
-    ) -> None:
+    def __init__(self, channels: Sequence[int] = (14, 20, 8, 8, 16, 16, 16), dropout: float = 0.05) -> None:
         a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 14, 26, 26)  rf 3   126
@@ -59,7 +53,7 @@ class Net2(nn.Sequential):
             nn.ReLU(),  #                      (N, 16, 6, 6)    rf 18  0
             Dropout(dropout),  #               (N, 16, 6, 6)    rf 18  0
             nn.AvgPool2d(6),  #                (N, 16, 1, 1)    rf 28  0
-            nn.Conv2d(g, num_classes, 1, bias=False),  # (N, 10, 1, 1)  rf 28  160
+            nn.Conv2d(g, 10, 1, bias=False),  # (N, 10, 1, 1)  rf 28  160
         )
 
     def forward(self, images: Tensor) -> Tensor:

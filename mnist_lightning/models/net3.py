@@ -17,15 +17,9 @@ class Net3(nn.Sequential):
     Args:
         channels: Output channels of the seven convolutions before the last, in order.
         dropout: Probability that an activation is zeroed, after every block but the transition.
-        num_classes: Number of logits.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int] = (8, 16, 8, 12, 16, 20, 16),
-        dropout: float = 0.025,
-        num_classes: int = 10,
-    ) -> None:
+    def __init__(self, channels: Sequence[int] = (8, 16, 8, 12, 16, 20, 16), dropout: float = 0.025) -> None:
         a, b, c, d, e, f, g = exactly(7, channels)
         super().__init__(
             nn.Conv2d(1, a, 3, bias=False),  # (N, 8, 26, 26)   rf 3   72
@@ -57,7 +51,7 @@ class Net3(nn.Sequential):
             nn.ReLU(),  #                      (N, 16, 1, 1)    rf 28  0
             BatchNorm2d(g),  #                 (N, 16, 1, 1)    rf 28  32
             Dropout(dropout),  #               (N, 16, 1, 1)    rf 28  0
-            nn.Conv2d(g, num_classes, 1, bias=False),  # (N, 10, 1, 1)  rf 28  160
+            nn.Conv2d(g, 10, 1, bias=False),  # (N, 10, 1, 1)  rf 28  160
         )
 
     def forward(self, images: Tensor) -> Tensor:

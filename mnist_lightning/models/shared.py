@@ -16,10 +16,9 @@ class Shared(nn.Sequential):
     Args:
         width: Channels of every map.
         activation: "relu" or "silu".
-        num_classes: Number of logits.
     """
 
-    def __init__(self, width: int = 24, activation: str = "silu", num_classes: int = 10) -> None:
+    def __init__(self, width: int = 24, activation: str = "silu") -> None:
         act = ACTIVATIONS[activation]
         depthwise_a, depthwise_b = (nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False) for _ in range(2))
         pointwise_a, pointwise_b = (nn.Conv2d(width, width, 1, bias=False) for _ in range(2))
@@ -47,7 +46,7 @@ class Shared(nn.Sequential):
             act(),  #                                                (N, 24, 7, 7)    rf 30  0
             nn.MaxPool2d(2),  #                                      (N, 24, 3, 3)    rf 34  0
             nn.Conv2d(width, width, 3, groups=width, bias=False),  # (N, 24, 1, 1)    rf 50  216
-            nn.Conv2d(width, num_classes, 1, bias=False),  #         (N, 10, 1, 1)    rf 50  240
+            nn.Conv2d(width, 10, 1, bias=False),  #                  (N, 10, 1, 1)    rf 50  240
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`python -m mnist_lightning summary model=net3`: the layer table of a network, its totals and its room under the budget.
+"""The layer table of a network: shapes, receptive fields, parameters and multiply-adds, and their totals.
 
 Everything is computed from the module itself: one forward pass gives the shapes, and kernel, stride, padding and dilation of
 convolutions and poolings give the receptive fields. Needs no data.
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from tabulate import SEPARATING_LINE, tabulate
 from torch import Tensor, nn
 
-WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 HEAD = ("layer", "output shape", "kernel", "stride", "padding", "RF", "jump", "parameters", "multiply-adds")
 
 
@@ -38,48 +38,33 @@ class Layer:
 
 
 def summarize(net: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> list[Layer]:
-    """Lists the layers of a network that is one chain, in the order in which they run.
+    """Lists the layers of a network that is one chain, its leaf modules, in the order in which they run.
 
     Args:
-        net: Its leaf modules are the layers.
+        net: Stays as it is.
         input_shape: Channels, height and width of one image.
 
     Raises:
-        ValueError: A layer does not take the output of the one before: a branching network has no single receptive field
-            per row.
+        ValueError: A layer does not take the output of the one before.
 
     Source: the recursion of Araujo, Norris and Sim, 2019, "Computing receptive fields of convolutional neural networks".
     """
     layers: list[Layer] = []
-    outputs: list[Tensor] = []
-
     counted: set[nn.Parameter] = set()
-
-    def count_new(module: nn.Module) -> int:
-        """Trainable elements of the layer that no row before it has: a shared layer's are those of its first row."""
-        new = {parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad} - counted
-        counted.update(new)
-        return sum(parameter.numel() for parameter in new)
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if outputs and inputs[0] is not outputs[-1]:
-            raise ValueError(
-                f"{type(module).__name__} does not take the output of {layers[-1].name}: "
-                "receptive fields are defined here for networks that are one chain of layers"
-            )
-        outputs.append(output)
-        receptive_field, jump = (layers[-1].receptive_field, layers[-1].jump) if layers else (1, 1)
+    before, receptive_field, jump = None, 1, 1
+    for module, images, output in _calls(net, input_shape):
+        if before is not None and images is not before:
+            kind, last = type(module).__name__, layers[-1].name
+            raise ValueError(f"{kind} does not take the output of {last}: only a chain of layers has one receptive field a row")
+        before = output
         kernel = stride = padding = None
-        if isinstance(module, WINDOWED):
-            kernel, stride, padding = (_side(getattr(module, name)) for name in ("kernel_size", "stride", "padding"))
-            dilation = _side(getattr(module, "dilation", 1))
+        if window := _window(module, images, output):
+            kernel, stride, padding, dilation = window
             receptive_field += (kernel - 1) * dilation * jump
             jump *= stride
-        elif isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
-            kernel = stride = inputs[0].shape[-1] // output.shape[-1]
-            padding = 0
-            receptive_field += (kernel - 1) * jump
-            jump *= stride
+        # A shared layer's parameters are those of its first row.
+        new = {parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad} - counted
+        counted |= new
         layers.append(
             Layer(
                 index=len(layers) + 1,
@@ -90,13 +75,21 @@ def summarize(net: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> list[
                 padding=padding,
                 receptive_field=receptive_field,
                 jump=jump,
-                params=count_new(module),
+                params=sum(parameter.numel() for parameter in new),
                 multiply_adds=_multiply_adds(module, output),
             )
         )
+    return layers
 
-    leaves = [module for module in net.modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(record) for module in leaves]
+
+def _calls(net: nn.Module, input_shape: Sequence[int]) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """The leaf modules in the order in which they run, with their inputs and outputs."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append((module, inputs[0], output))
+
+    hooks = [module.register_forward_hook(record) for module in net.modules() if not list(module.children())]
     was_training = net.training
     try:
         with torch.no_grad():
@@ -105,7 +98,18 @@ def summarize(net: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> list[
         net.train(was_training)
         for hook in hooks:
             hook.remove()
-    return layers
+    return calls
+
+
+def _window(module: nn.Module, images: Tensor, output: Tensor) -> tuple[int, int, int, int] | None:
+    """Kernel, stride, padding and dilation of a layer that has them."""
+    if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+        dilation = getattr(module, "dilation", 1)
+        return _side(module.kernel_size), _side(module.stride), _side(module.padding), _side(dilation)
+    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+        side = images.shape[-1] // output.shape[-1]
+        return side, side, 0, 1
+    return None
 
 
 def _side(size: int | str | tuple[int, ...]) -> int:
@@ -131,8 +135,8 @@ def cells(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
             layer.name,
             "×".join(map(str, layer.output_shape)),
             f"{layer.kernel}×{layer.kernel}" if layer.kernel else "",
-            "" if layer.stride is None else str(layer.stride),
-            "" if layer.padding is None else str(layer.padding),
+            str(layer.stride) if layer.kernel else "",
+            str(layer.padding) if layer.kernel else "",
             str(layer.receptive_field),
             str(layer.jump),
             f"{layer.params:,}",
@@ -144,16 +148,7 @@ def cells(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
 
 def table(layers: Sequence[Layer]) -> str:
     """The layers as text, a row each, with totals of parameters and multiply-adds."""
-    rows = cells(layers)
-    params, multiply_adds = sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)
-    total = ("total", *[""] * 6, f"{params:,}", f"{multiply_adds:,}")
-    widths = [max(len(row[i]) for row in [HEAD, *rows, total]) for i in range(len(HEAD))]
-
-    def line(row: Sequence[str]) -> str:
-        first, *numbers = (
-            cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "  ".join([first, *numbers]).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line(HEAD), rule, *map(line, rows), rule, line(total)])
+    totals = [sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)]
+    total = ["total", *[""] * 6, *(f"{number:,}" for number in totals)]
+    alignment = ("left", "left", *["right"] * 7)
+    return tabulate([*cells(layers), SEPARATING_LINE, total], HEAD, disable_numparse=True, colalign=alignment)

@@ -19,12 +19,9 @@ class TwoPool(nn.Sequential):
     Args:
         channels: Output channels of the six 3×3 convolutions, in order.
         activation: "relu" or "silu".
-        num_classes: Number of logits.
     """
 
-    def __init__(
-        self, channels: Sequence[int] = (8, 8, 12, 12, 16, 16), activation: str = "silu", num_classes: int = 10
-    ) -> None:
+    def __init__(self, channels: Sequence[int] = (8, 8, 12, 12, 16, 16), activation: str = "silu") -> None:
         a, b, c, d, e, f = exactly(6, channels)
         act = ACTIVATIONS[activation]
         super().__init__(
@@ -49,7 +46,7 @@ class TwoPool(nn.Sequential):
             BatchNorm2d(f),  #                            (N, 16, 3, 3)    rf 32  32
             act(),  #                                     (N, 16, 3, 3)    rf 32  0
             nn.Conv2d(f, f, 3, groups=f, bias=False),  #  (N, 16, 1, 1)    rf 40  144
-            nn.Conv2d(f, num_classes, 1, bias=False),  #  (N, 10, 1, 1)    rf 40  160
+            nn.Conv2d(f, 10, 1, bias=False),  #           (N, 10, 1, 1)    rf 40  160
         )
 
     def forward(self, images: Tensor) -> Tensor:

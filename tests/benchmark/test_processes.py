@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,9 +32,9 @@ run_command(*sys.argv[2:], f"hydra.run.dir={sys.argv[1]}", "trainer.max_epochs=1
 """
 
 
-def wait_until(true: Callable[[], object], seconds: float) -> None:
+def wait_for_file(path: Path, seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not path.exists():
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -47,7 +46,7 @@ def kill_once(path: Path, script: str, *words: str) -> None:
     file.write_text(script, "utf-8")
     parent = subprocess.Popen([sys.executable, file, path.parent, *words])
     try:
-        wait_until(path.exists, 120)
+        wait_for_file(path, 120)
     finally:
         parent.kill()
         parent.wait()
@@ -67,7 +66,7 @@ def test_a_contestant_in_a_round_ends_with_its_killed_parent(tmp_path: Path) -> 
 def test_a_command_ends_in_order_with_its_killed_parent(tmp_path: Path) -> None:
     run = tmp_path / "run"
     kill_once(run / "last.ckpt", COMMAND, *TINY)
-    wait_until((run / "verdict.json").exists, 30)
+    wait_for_file(run / "verdict.json", 30)
     assert read_verdict(run)["status"] == "interrupted"
 
 
@@ -81,11 +80,6 @@ def test_a_process_keeps_its_state_and_raises_here() -> None:
 
 def test_a_command_is_timed_and_its_output_kept() -> None:
     seconds, status, output = processes.run_command("--help")
-    assert 0 < seconds < 60
-    assert status == 0
+    assert (0 < seconds < 60, status) == (True, 0)
     assert "python -m mnist_lightning" in output
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such figure")
-def test_peak_memory_is_in_bytes() -> None:
-    assert 50e6 < processes.peak_bytes() < 50e9
+    assert sys.platform == "win32" or 50e6 < processes.peak_bytes() < 50e9

@@ -79,18 +79,11 @@ def test_the_cost_table_has_images_per_second() -> None:
     assert line.split() == ["128", "64.0", "2,000"]
 
 
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (["--rounds", "0"], "0: must be an integer of at least 1"),
-        (["--table", "nosuch"], "invalid choice"),
-        (["model=net9"], "model=net9"),
-    ],
-)
-def test_bad_input_is_status_2(cli: Callable[..., Finished], words: list[str], why: str) -> None:
+@pytest.mark.parametrize("words", [("--rounds", "0"), ("--table", "nosuch"), ("model=net9",)])
+def test_bad_input_is_status_2(cli: Callable[..., Finished], words: tuple[str, ...]) -> None:
     done = cli("benchmark", *words)
     assert (done.status, done.out) == (2, "")
-    assert why in done.err
+    assert words[-1] in done.err
 
 
 def test_an_epoch_too_short_to_be_timed_is_refused() -> None:

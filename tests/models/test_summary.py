@@ -1,13 +1,16 @@
 """The layer table: receptive fields against gradients, multiply-adds against torch's own counter, and the command."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnist_lightning.models import Net1, Net2, Net3
-from mnist_lightning.models.summary import summarize, table
-from tests.conftest import finish, spawn
+from mnist_lightning.models.summary import summarize
+from tests.conftest import Finished
 
 
 def extent_of_gradient(net: nn.Module, side: int) -> int:
@@ -71,28 +74,6 @@ def test_summarizing_leaves_the_network_as_it_was() -> None:
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_table_has_a_row_per_layer_and_the_totals() -> None:
-    lines = table(summarize(Net3())).splitlines()
-    assert len(lines) == 1 + 1 + 30 + 1 + 1
-    assert lines[-1].split() == ["total", "7,496", "1,031,808"]
-
-
-def test_command_prints_the_table_without_data(tmp_path) -> None:
-    done = finish(spawn("model=net1", cwd=tmp_path, module="mnist_lightning.models.summary"))
-    assert done.status == 0
-    assert "Conv2d-23" in done.out
-    assert "budget: fewer than 8,000 parameters; 2,971 too many" in done.out
-    assert not list(tmp_path.iterdir())
-
-
-def test_command_refuses_a_bad_key_in_one_line(tmp_path) -> None:
-    done = finish(spawn("model.dropuot=0", cwd=tmp_path, module="mnist_lightning.models.summary"))
-    assert (done.status, done.out) == (2, "")
-    assert done.err == (
-        "error: model.dropuot=0: there is no key model.dropuot; model has channels, dropout (did you mean model.dropout?)\n"
-    )
-
-
 def test_a_layer_used_again_costs_its_parameters_once() -> None:
     conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
     layers = summarize(nn.Sequential(conv, nn.ReLU(), conv))
@@ -102,3 +83,14 @@ def test_a_layer_used_again_costs_its_parameters_once() -> None:
         ("Conv2d", 0, 5),
     ]
     assert layers[2].multiply_adds == layers[0].multiply_adds > 0
+
+
+def test_command_prints_a_row_per_layer_and_the_totals_without_data(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    done = cli("summary", "model=net1")
+    lines = done.out.splitlines()
+    assert done.status == 0
+    assert len(lines) == 2 + 23 + 2 + 1
+    assert lines[24].split() == ["Conv2d-23", "10×1×1", "7×7", "1", "0", "28", "2", "4,900", "4,900"]
+    assert lines[-2].split() == ["total", "10,970", "1,650,440"]
+    assert lines[-1] == "budget: fewer than 8,000 parameters; 2,971 too many"
+    assert not list(tmp_path.iterdir())

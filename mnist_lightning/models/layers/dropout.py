@@ -22,13 +22,11 @@ def dropped_positions(num: int, p: float) -> Tensor:
     """
     expected = num * p
     num_gaps = int(expected + 5 * math.sqrt(expected) + 10)  # enough but for once in millions of draws
-    chunks, last = [], -1
-    while last < num:
+    positions = torch.tensor([-1])
+    while positions[-1] < num:
         gaps = (1 - torch.rand(num_gaps, dtype=torch.float64)).log_().div_(math.log1p(-p)).long().add_(1)
-        chunks.append(gaps.cumsum(0).add_(last))
-        last = int(chunks[-1][-1])
-    positions = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
-    return positions[: int(torch.searchsorted(positions, num))]
+        positions = torch.cat([positions, gaps.cumsum(0).add_(positions[-1])])
+    return positions[1 : int(torch.searchsorted(positions, num))]
 
 
 def _scale_and_drop(values: Tensor, positions: Tensor, scale: float) -> Tensor:

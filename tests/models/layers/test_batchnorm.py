@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnist_lightning.models import Net3, batchnorm
+from mnist_lightning.models import Net3
+from mnist_lightning.models.layers import batchnorm
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 
 SHAPES = [(6, 8, 26, 26), (5, 3, 2, 2), (1, 4, 5, 7), (128, 16, 8, 8)]

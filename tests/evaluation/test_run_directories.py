@@ -124,7 +124,13 @@ def test_a_second_command_is_kept_out_of_a_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("mnist_lightning.models.Net3", "Net3"), (0.015, "0.015"), ([0.8, 1.2], "[0.8,1.2]"), (None, "None"), ("16-mixed", "16-mixed")],
+    [
+        ("mnist_lightning.models.Net3", "Net3"),
+        (0.015, "0.015"),
+        ([0.8, 1.2], "[0.8,1.2]"),
+        (None, "None"),
+        ("16-mixed", "16-mixed"),
+    ],
 )
 def test_values_are_short_in_tables(value: object, text: str) -> None:
     assert shown(value) == text

@@ -1,8 +1,8 @@
 """Finished runs, read for a report: verdict, figures of every epoch, network, predictions; put together by configuration."""
 
 import functools
-import itertools
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,21 +108,20 @@ class Configuration:
 
 
 def configurations_of(runs: Sequence[Run], trust: bool) -> list[Configuration]:
-    """The finished runs: published experiments in their order, then the others, best first; every one has a name of its own."""
-    names: set[str] = set()
+    """The runs, all finished: published experiments in their order, then the others, best first, each by a name of its own."""
+    names: Counter[str] = Counter()
     configurations = []
-    for entry in aggregate([run for run in runs if run.finished]).itertuples():
+    for entry in aggregate(runs).itertuples():
         first = entry.runs[0]
         experiment = _experiment_of(first)
         # A class in full, with its module, is one of several of that name.
         told = [f"{key}={value}" for key, value in entry.label.items() if key != "model" or "." in value]
         name = experiment or ", ".join([first.verdict["model"], *told])
-        name = _unused(name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…", names)
-        labels: set[str] = set()
-        results = []
-        for run in entry.runs:
-            label = name if len(entry.runs) == 1 else f"{name}, seed {run.verdict['seed']}"
-            results.append(Result(run, trust, _unused(label, labels)))
+        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+        names[name] += 1
+        name = name if names[name] == 1 else f"{name} ({names[name]})"
+        seeds = [f", seed {run.verdict['seed']}" if len(entry.runs) > 1 else "" for run in entry.runs]
+        results = [Result(run, trust, f"{name}{seed}") for run, seed in zip(entry.runs, seeds, strict=True)]
         configurations.append(Configuration(name, experiment, results))
     return sorted(configurations, key=lambda one: (one.experiment or "other", -one.mean_accuracy))
 
@@ -138,11 +137,3 @@ def _published_recipes() -> dict[str, dict[str, object]]:
     """The keys of each published experiment's configuration that its accuracy depends on."""
     configs = {name: flatten(compose_config(f"experiment={name}")) for name in PUBLISHED}
     return {name: {key: value for key, value in cfg.items() if key.startswith(RECIPE)} for name, cfg in configs.items()}
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    """The name, numbered if it is taken; takes it."""
-    numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-    unused = next(candidate for candidate in numbered if candidate not in taken)
-    taken.add(unused)
-    return unused

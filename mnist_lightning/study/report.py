@@ -5,11 +5,9 @@ which differences are larger than noise; layers and receptive fields; runs that 
 told by configuration.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.evaluation.run_directories import Run, shown
@@ -165,10 +163,7 @@ def _curves(configurations: Sequence[Configuration], singly: bool) -> tuple[str,
         f"The {MAX_RUNS} most accurate of {len(configurations)} configurations." if len(configurations) > MAX_RUNS else "",
         "Of runs with a hold-out, “test” is their hold-out." if any(one.epoch_split == "val" for one in verdicts) else "",
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "training.gif"
-        curves.animate(groups, target, not singly, path)
-        animation = Picture(path.name, "The curves, growing epoch by epoch", path.read_bytes())
-    figure, _ = curves.draw(groups, target, not singly)
-    still = as_picture("curves.png", "Train and test loss and accuracy by epoch", figure)
-    return " ".join(filter(None, captions)), [still, animation]
+    return " ".join(filter(None, captions)), [
+        as_picture("curves.png", "Train and test loss and accuracy by epoch", curves.draw(groups, target, not singly)),
+        Picture("training.gif", "The curves, growing epoch by epoch", curves.animate(groups, target, not singly)),
+    ]

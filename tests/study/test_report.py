@@ -167,13 +167,13 @@ def test_many_runs_are_summarised_by_configuration(tmp_path: Path) -> None:
 def test_the_four_curves_are_the_columns_of_the_epochs() -> None:
     epochs = [{"train/loss": 3.0, "train/acc": 0.9, "val/loss": 2.0, "val/acc": 0.8}] * 2
     higher = [row | {"val/acc": 0.9} for row in epochs]
-    figure, _ = curves.draw([curves.Group("$\\frac", [epochs, higher])], 0.994, summarised=False)
+    figure = curves.draw([curves.Group("$\\frac", [epochs, higher])], 0.994, summarised=False)
     assert [axes.get_title() for axes in figure.axes] == list(curves.PANELS)
-    first = [list(axes.lines[0].get_ydata()) for axes in figure.axes]
-    assert first == [[3.0, 3.0], [90.0, 90.0], [2.0, 2.0], [80.0, 80.0]]
-    assert list(figure.axes[3].lines[2].get_ydata()) == pytest.approx([99.4, 99.4])
+    lines = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    assert [drawn[-2] for drawn in lines] == [[3.0, 3.0], [90.0, 90.0], [2.0, 2.0], [80.0, 80.0]]
+    assert lines[3][0] == pytest.approx([99.4, 99.4])
     figure.savefig(BytesIO())  # whatever the label holds
-    summary, _ = curves.draw([curves.Group("a", [epochs, higher])], None, summarised=True)
+    summary = curves.draw([curves.Group("a", [epochs, higher])], None, summarised=True)
     assert [list(line.get_ydata()) for line in summary.axes[3].lines] == [pytest.approx([85.0, 85.0])]
 
 
@@ -299,15 +299,14 @@ def test_the_command_writes_beside_the_runs_and_replaces_only_its_own(
 @pytest.mark.usefixtures("undrawn")
 def test_damaged_runs_are_named_and_what_is_whole_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     leave(tmp_path / "whole", epochs=(0.98, 0.99))
-    (leave(tmp_path / "cut", "optimizer.lr=0.1", epochs=(0.98,)) / "metrics.csv").write_text(
-        "epoch,train/loss\n1,0.1\n2", "utf-8"
-    )
+    cut = leave(tmp_path / "cut", "optimizer.lr=0.1", epochs=(0.98,))
+    (cut / "metrics.csv").write_text("epoch,train/loss\n1,0.1\n2", "utf-8")
     leave(tmp_path / "wrong", accuracy="much")
     made = make_report(find_runs([tmp_path]))
     assert [row["experiment"] for row in made.experiments] == ["net3"]
-    cut, wrong = made.failures
-    assert cut["status"] == wrong["status"] == "unreadable"
-    assert "metrics.csv: a row is cut off" in cut["why"]
+    damaged, wrong = made.failures
+    assert damaged["status"] == wrong["status"] == "unreadable"
+    assert "metrics.csv: a row is cut off" in damaged["why"]
     assert "verdict.json: accuracy: " in wrong["why"]
     assert len(capfd.readouterr().err.splitlines()) == 2
 

@@ -24,7 +24,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
 from mnist_lightning.config.build import build
-from mnist_lightning.data.datamodule import MEAN, NUM_CLASSES, STD, Batch, DigitsDataModule, normalize
+from mnist_lightning.data.batches import NUM_CLASSES, Batch
+from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
 from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK

@@ -4,106 +4,19 @@ Shape letters: N images, side 28. Images are uint8 `(N, 28, 28)` in memory and f
 device; labels are int64 `(N,)`.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
 from mnist_lightning.data import mnist_files, synthetic
+from mnist_lightning.data.batches import Batch, IndexBatches, InMemoryImages, balanced_split
 
 # Mean and standard deviation of the 60,000 training images in [0, 1].
 MEAN, STD = 0.1307, 0.3081
-NUM_CLASSES = 10
-
-Batch = tuple[Tensor, Tensor]
-
-
-class InMemoryImages(Dataset[Batch]):
-    """Images and labels as two tensors on one device; an index tensor fetches a whole batch at once."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int | Tensor) -> Batch:
-        return self.images[index], self.labels[index]
-
-
-def num_training_batches(num_images: int, batch_size: int) -> int:
-    """How many `training_batches` there are."""
-    return max(1, -(-(num_images - 1) // batch_size))
-
-
-def training_batches(items: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Batches along the first dimension; the last may be smaller, and a last one of a single image joins the one before.
-
-    A batch norm over a 1×1 map would have one value and nothing to compare it with.
-    """
-    num_whole = num_training_batches(len(items), batch_size) - 1
-    return items.split([batch_size] * num_whole + [len(items) - num_whole * batch_size])
-
-
-class IndexBatches(DistributedSampler[Batch]):
-    """Deals out indices a batch at a time, as tensors on the images' device: shuffled, those are `training_batches`.
-
-    The order of an epoch depends on seed and epoch alone (Lightning calls `set_epoch`). Of several processes each gets a share:
-    shuffled, all get equally many, a few images twice; in order, every image goes to one process only, so that an evaluation
-    counts it once. A DataLoader takes it as its `sampler`, with `batch_size=None`.
-
-    Args:
-        dataset: Images to index.
-        batch_size: Images per batch of this process.
-        **order: As `DistributedSampler`: shuffle, seed, num_replicas, rank.
-    """
-
-    def __init__(self, dataset: InMemoryImages, batch_size: int, **order: Any) -> None:
-        super().__init__(dataset, **order)
-        self.batch_size = batch_size
-        self.device = dataset.labels.device
-        self.in_order = range(self.rank, len(dataset), self.num_replicas)
-
-    def __len__(self) -> int:
-        if self.shuffle:
-            return num_training_batches(self.num_samples, self.batch_size)
-        return -(-len(self.in_order) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Any]:
-        indices = list(super().__iter__()) if self.shuffle else list(self.in_order)
-        # One copy to the device an epoch, and no Python integers a step: 0.1 ms a step less than torch's batch sampler.
-        items = torch.tensor(indices, device=self.device)
-        return iter(training_batches(items, self.batch_size) if self.shuffle else items.split(self.batch_size))
-
-
-def balanced_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits indices into training and hold-out, the hold-out drawn at random with equally many images of each class.
-
-    Args:
-        labels: `(N,)`, classes 0 … 9.
-        num_val: Images to hold out; where it is no multiple of ten, the first classes give one image more.
-        seed: Of the draw alone: it does not touch the global generator.
-
-    Returns:
-        Indices of the training and of the hold-out images, each in ascending order.
-
-    Raises:
-        ValueError: A class would have no image left to train on.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for digit in range(NUM_CLASSES):
-        members = (labels == digit).nonzero().squeeze(1)
-        num_held_out = num_val // NUM_CLASSES + (digit < num_val % NUM_CLASSES)
-        if num_held_out >= len(members) and num_val > 0:
-            raise ValueError(f"holding out {num_held_out} images of digit {digit} leaves none of {len(members)} to train on")
-        held_out[members[torch.randperm(len(members), generator=generator)[:num_held_out]]] = True
-    return (~held_out).nonzero().squeeze(1), held_out.nonzero().squeeze(1)
 
 
 class DigitsDataModule(L.LightningDataModule):
@@ -214,14 +127,7 @@ def normalize(images: Tensor) -> Tensor:
 
 
 class MNISTDataModule(DigitsDataModule):
-    """MNIST: 60,000 training and 10,000 test images, split as published.
-
-    Args:
-        root: First folder to look in for the four files, and the folder to download to.
-        places: Other folders to look in before downloading.
-        mirrors: Base addresses to download from, in order.
-        **loading: As `DigitsDataModule`.
-    """
+    """MNIST: 60,000 training and 10,000 test images, split as published; arguments as of `mnist_files.locate`."""
 
     name = "MNIST"
 
@@ -239,13 +145,7 @@ class MNISTDataModule(DigitsDataModule):
 
 
 class SyntheticDataModule(DigitsDataModule):
-    """Digits that the project draws itself, in MNIST's format; needs neither files nor network.
-
-    Args:
-        train_images: Training images to draw.
-        test_images: Test images to draw, from another seed.
-        **loading: As `DigitsDataModule`.
-    """
+    """Digits that the project draws itself, in MNIST's format; needs neither files nor network."""
 
     name = "synthetic"
 
@@ -256,10 +156,4 @@ class SyntheticDataModule(DigitsDataModule):
 
     def load(self) -> dict[str, Batch]:
         # Fixed seeds: the digits are a data set; `seed` varies what is trained on it, not the set itself.
-        return {"train": _draw_once(self.train_images, 1), "test": _draw_once(self.test_images, 2)}
-
-
-@functools.lru_cache(maxsize=2)  # training and test images
-def _draw_once(num_images: int, seed: int) -> Batch:
-    """`synthetic.draw`, which takes seconds, once for all jobs of a sweep that follow one another."""
-    return synthetic.draw(num_images, seed=seed)
+        return {"train": synthetic.draw(self.train_images, seed=1), "test": synthetic.draw(self.test_images, seed=2)}

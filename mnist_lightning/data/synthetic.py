@@ -5,6 +5,7 @@ and shifted copy of its digit and paints every pixel by its distance to the near
 accuracy gate is not judged on them.
 """
 
+import functools
 import itertools
 import math
 
@@ -85,6 +86,7 @@ def _paint(labels: Tensor, generator: torch.Generator) -> Tensor:
     return (ink - noise).clamp(0, 255).round().to(torch.uint8).reshape(n, SIDE, SIDE)
 
 
+@functools.lru_cache(maxsize=2)  # seconds of work, once for all jobs of a sweep that follow one another
 def draw(num_images: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draws that many digits, the ten classes in equal parts and in random order.
 

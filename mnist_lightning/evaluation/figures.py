@@ -16,7 +16,7 @@ from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
 
-from mnist_lightning.data.datamodule import NUM_CLASSES
+from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.models.summary import Layer
 
 NUM_MISTAKES = 36  # six rows of six

@@ -7,7 +7,8 @@ from typing import Any
 
 import lightning as L
 
-from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict, wilson_interval
+from mnist_lightning.evaluation.statistics import wilson_interval
+from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.models import count_parameters
 
 MEASURED = ("accuracy_of_epoch", "epochs", "test_images", "num_test_images")

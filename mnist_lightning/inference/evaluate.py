@@ -10,9 +10,11 @@ from omegaconf import DictConfig
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.data.datamodule import NUM_CLASSES, DigitsDataModule
+from mnist_lightning.data.batches import NUM_CLASSES
+from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import broken_rules
-from mnist_lightning.evaluation.verdict import percent, wilson_interval
+from mnist_lightning.evaluation.statistics import wilson_interval
+from mnist_lightning.evaluation.verdict import percent
 from mnist_lightning.inference.load import Trained
 
 BINS = 15  # of the calibration error, as in Guo et al.

@@ -18,7 +18,8 @@ from mnist_lightning.config.build import build, refuse_strangers
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config, parse_config, read_config
 from mnist_lightning.config.errors import ConfigError, one_line
-from mnist_lightning.data.datamodule import NUM_CLASSES, DigitsDataModule, normalize
+from mnist_lightning.data.batches import NUM_CLASSES
+from mnist_lightning.data.datamodule import DigitsDataModule, normalize
 from mnist_lightning.models import count_parameters
 from mnist_lightning.training import checkpoints
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mnist_lightning.data.datamodule import NUM_CLASSES
+from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.evaluation.verdict import percent
 

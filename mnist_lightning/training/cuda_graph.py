@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.data.datamodule import Batch, DigitsDataModule, num_training_batches, training_batches
+from mnist_lightning.data.batches import Batch, num_training_batches, training_batches
+from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.training.lit_module import LitClassifier, decay_groups
 
 BATCHES_PER_CHUNK = 32

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lightning.data.datamodule import NUM_CLASSES, Batch
+from mnist_lightning.data.batches import NUM_CLASSES, Batch
 
 
 class NonFiniteLossError(ArithmeticError):

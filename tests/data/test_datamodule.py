@@ -12,16 +12,8 @@ from torch.utils.data import DataLoader
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data import datamodule as data_module
-from mnist_lightning.data.datamodule import (
-    DigitsDataModule,
-    IndexBatches,
-    InMemoryImages,
-    MNISTDataModule,
-    SyntheticDataModule,
-    balanced_split,
-    mnist_files,
-    normalize,
-)
+from mnist_lightning.data.batches import IndexBatches, InMemoryImages, balanced_split
+from mnist_lightning.data.datamodule import DigitsDataModule, MNISTDataModule, SyntheticDataModule, mnist_files, normalize
 from tests.conftest import quiet_trainer
 
 

@@ -16,14 +16,8 @@ from mnist_lightning.config.build import build
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.data.datamodule import (
-    Batch,
-    DigitsDataModule,
-    IndexBatches,
-    InMemoryImages,
-    SyntheticDataModule,
-    num_training_batches,
-)
+from mnist_lightning.data.batches import Batch, IndexBatches, InMemoryImages, num_training_batches
+from mnist_lightning.data.datamodule import DigitsDataModule, SyntheticDataModule
 from mnist_lightning.evaluation.gate import RULES, GateError
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.training import cuda_graph

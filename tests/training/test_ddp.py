@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from mnist_lightning.data.datamodule import IndexBatches, InMemoryImages
+from mnist_lightning.data.batches import IndexBatches, InMemoryImages
 from tests.conftest import finish, read_verdict, spawn, wait_for
 
 RUN = ("data=synthetic", "data.train_images=640", "data.test_images=203", "trainer.max_epochs=2", "gate.on_miss=warn")

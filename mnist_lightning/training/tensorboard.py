@@ -111,7 +111,7 @@ class Dashboard(L.Callback):
         at_end = split == "test" and epoch == trainer.max_epochs
         if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and at_end)):
             self._draw(trainer, pl_module, split, epoch)
-        # On disk before the epoch's checkpoint: a run that goes on from that misses no point.
+        # In the file before the epoch's checkpoint: a run that goes on from that misses no point.
         self.events.save()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]

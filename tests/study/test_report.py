@@ -20,7 +20,7 @@ from mnist_lightning.models import Net3
 from mnist_lightning.models.summary import summarize
 from mnist_lightning.study import curves, report
 from mnist_lightning.study.report import MAX_RUNS, Report, make_report
-from mnist_lightning.study.report_pages import FOLDER, plain, write_pages
+from mnist_lightning.study.report_pages import FOLDER, write_pages
 from mnist_lightning.training.fit import run
 from tests.conftest import TINY, Finished, read_verdict
 from tests.study.conftest import leave
@@ -242,10 +242,6 @@ def test_markdown_names_the_pictures_beside_it(written: Path, made: Report) -> N
     for picture in made.pictures:
         assert f"]({FOLDER}/{picture.name})" in markdown
         assert (written / FOLDER / picture.name).read_bytes() == picture.content
-
-
-def test_control_characters_are_shown() -> None:
-    assert plain("a\x1b[2J\nb\u202eé × –\udcff") == "a\\x1b[2J\\nb\\u202eé × –\\udcff"
 
 
 @pytest.mark.slow

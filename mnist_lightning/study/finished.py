@@ -103,6 +103,11 @@ class Configuration:
         return [100 * result.verdict.accuracy for result in self.results if result.verdict.accuracy is not None]
 
     @property
+    def passes(self) -> list[bool]:
+        """Whether it passed, for every seed whose accuracy was judged."""
+        return [result.verdict.passed for result in self.results if result.verdict.accuracy_judged]
+
+    @property
     def mean_accuracy(self) -> float:
         return statistics.mean(self.accuracies or [0.0])
 

@@ -4,6 +4,7 @@ Every sweep ends with this table, and keeps it as `leaderboard.csv` and `leaderb
 finished job on.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,22 +71,23 @@ def sortable(text: str) -> tuple[int, float, str]:
 
 def rows_of(entries: "pd.DataFrame") -> Rows:
     """The table: accuracies in percent, seconds of a run's training and evaluation."""
-    with_val = entries.val.notna().any()
-    return [
-        (entry.label or {"runs": "all"})
-        | {"n": str(entry.n)}
-        | ({"val acc %": mean_sd(entry.vals, 3)} if with_val else {})
-        | {
+    rows = []
+    for entry in entries.itertuples():
+        columns = {
+            "n": str(entry.n),
+            "val acc %": mean_sd(entry.vals, 3),
             "test acc %": mean_sd(entry.accuracies, 3),
             "best": mean_sd([entry.best]),
             "last": mean_sd(entry.lasts, 3),
             "passed": _pass_rate(entry.passed, entry.judged, entry.n),
             "params": f"{entry.params:,.0f}" if entry.n else "",
             "seconds": f"{entry.seconds:.0f}" if entry.n else "",
-            "status": _statuses(entry.runs),
+            "status": outcomes(entry.runs),
         }
-        for entry in entries.itertuples()
-    ]
+        if not entries.val.any():
+            del columns["val acc %"]
+        rows.append((entry.label or {"runs": "all"}) | columns)
+    return rows
 
 
 def _pass_rate(passed: int, judged: int, finished: int) -> str:
@@ -100,10 +102,10 @@ def outcome(run: Run) -> str:
     return "not judged" if run.status == PASSED and not run.verdict["accuracy_judged"] else run.status
 
 
-def _statuses(runs: Sequence[Run]) -> str:
+def outcomes(runs: Sequence[Run]) -> str:
     """How the runs ended, the rarest case not lost among the many."""
-    names = ["finished" if outcome(run) == "not judged" else run.status for run in runs]
-    return ", ".join(f"{names.count(name)} {name}" if len(names) > 1 else name for name in dict.fromkeys(names))
+    ends = Counter(map(outcome, runs))
+    return ", ".join(f"{number} {end}" if len(runs) > 1 else end for end, number in ends.items())
 
 
 def failures_of(runs: Sequence[Run]) -> Rows:

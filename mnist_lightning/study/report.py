@@ -5,9 +5,8 @@ which differences are larger than noise; layers and receptive fields; runs that 
 told by configuration.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.evaluation.run_directories import Run, shown
@@ -16,45 +15,23 @@ from mnist_lightning.study import curves
 from mnist_lightning.study.aggregate import MISSING, Rows, cut, mean_sd
 from mnist_lightning.study.comparisons import compare_all
 from mnist_lightning.study.finished import Configuration, configurations_of
-from mnist_lightning.study.leaderboard import failures_of, outcome, seeds_verdict
+from mnist_lightning.study.leaderboard import failures_of, outcomes, seeds_verdict
 from mnist_lightning.study.published import PUBLISHED
 from mnist_lightning.study.report_pages import Picture, as_picture
-from mnist_lightning.study.sections import Network, Section, networks_of, section_of
+from mnist_lightning.study.sections import networks_of, section_of
 from mnist_lightning.terminal import complain
 
 MAX_RUNS = 12  # more are summarised by configuration
 
 
-@dataclass(frozen=True)
-class Report:
-    """What the pages show, as text, tables and pictures."""
-
-    title: str
-    introduction: str
-    experiments: Rows
-    notes: list[str]
-    curves_caption: str
-    curves: list[Picture]
-    comparisons: Rows
-    comparison_notes: list[str]
-    sections: list[Section]
-    networks: list[Network]
-    failures: Rows
-    footer: str
-
-    @property
-    def pictures(self) -> list[Picture]:
-        return [*self.curves, *(picture for section in self.sections for picture in section.pictures)]
-
-
-def make_report(runs: Sequence[Run], trust: bool = False) -> Report:
-    """The report of runs.
+def make_report(runs: Sequence[Run], trust: bool = False) -> dict[str, Any]:
+    """What the pages show, as text, tables and pictures, by the names that the templates have for it.
 
     Args:
         trust: Whether networks outside this project may be imported, which runs their code.
 
     Raises:
-        ConfigError: None of them is finished.
+        ConfigError: No run is finished.
     """
     finished, others = [run for run in runs if run.finished], [run for run in runs if not run.finished]
     for run in others:
@@ -62,30 +39,31 @@ def make_report(runs: Sequence[Run], trust: bool = False) -> Report:
     if not finished:
         raise ConfigError("no run is finished (verdict.json), so that there is nothing to report; train one to its end first")
     configurations = configurations_of(finished, trust)
-    singly = len(finished) <= MAX_RUNS
     told = [(result, one.experiment) for one in configurations for result in one.results]
+    singly = len(told) <= MAX_RUNS
+    sections = [section_of(*of_run, number) for number, of_run in enumerate(told, 1)] if singly else []
     caption, pictures = _curves(configurations, singly)
     comparisons, comparison_notes = compare_all(configurations)
-    return Report(
-        title=f"Study report: {cut([one.name for one in configurations])}",
-        introduction=_introduction(finished, others),
-        experiments=_experiments(configurations),
-        notes=_notes(configurations),
-        curves_caption=caption,
-        curves=pictures,
-        comparisons=comparisons,
-        comparison_notes=comparison_notes,
-        sections=[section_of(*of_run, number) for number, of_run in enumerate(told, 1)] if singly else [],
-        networks=networks_of([result for result, _ in told]),
-        failures=failures_of(others),
-        footer=_footer(finished),
-    )
+    return {
+        "title": f"Study report: {cut([one.name for one in configurations])}",
+        "introduction": _introduction(finished, others),
+        "experiments": _experiments(configurations),
+        "notes": _notes(configurations),
+        "curves_caption": caption,
+        "curves": pictures,
+        "comparisons": comparisons,
+        "comparison_notes": comparison_notes,
+        "sections": sections,
+        "networks": networks_of([result for result, _ in told]),
+        "failures": failures_of(others),
+        "footer": _footer(finished),
+        "pictures": [*pictures, *(picture for section in sections for picture in section.pictures)],
+    }
 
 
 def _introduction(finished: Sequence[Run], others: Sequence[Run]) -> str:
     datasets = ", ".join(sorted({run.verdict["dataset"] for run in finished}))
-    ends = ", ".join(f"{number} {end}" for end, number in Counter(map(outcome, finished)).items())
-    text = f"Finished runs on {datasets}: {ends}."
+    text = f"Runs on {datasets}: {outcomes(finished)}."
     return f"{text} Without a result: {len(others)}; see the end of this page." if others else text
 
 
@@ -111,11 +89,10 @@ def _experiments(configurations: Sequence[Configuration]) -> Rows:
 def _measured(one: Configuration) -> dict[str, str]:
     verdicts = [result.verdict for result in one.results]
     on_test = [verdict for verdict in verdicts if verdict.epoch_split == "test"]
-    passed, judged = _passed(one)
     return {
         "experiment": one.name,
         "network": shown(one.results[0].run.config.get("model._target_")),
-        "verdict": f"{passed} of {judged} passed" if judged > 1 else outcome(one.results[0].run),
+        "verdict": outcomes([result.run for result in one.results]),
         "parameters": f"{verdicts[0].params:,}" if verdicts[0].params else "",
         "train acc %": mean_sd(result.epochs[-1].get("train/acc") for result in one.results if result.epochs),
         "best test acc %": mean_sd(verdict.best_accuracy for verdict in on_test),
@@ -130,12 +107,6 @@ def _published(name: str) -> dict[str, str]:
     return row | {"train acc %": f"{known.train:.2f}", "best test acc %": f"{known.best:.2f}"}
 
 
-def _passed(one: Configuration) -> tuple[int, int]:
-    """How many seeds passed, of how many that were judged by their accuracy."""
-    judged = [result.verdict.passed for result in one.results if result.verdict.accuracy_judged]
-    return sum(judged), len(judged)
-
-
 def _notes(configurations: Sequence[Configuration]) -> list[str]:
     """What the table's columns mean, and what several seeds show of the gate."""
     rules = sorted({result.verdict.rule for one in configurations for result in one.results})
@@ -144,7 +115,8 @@ def _notes(configurations: Sequence[Configuration]) -> list[str]:
         f"{' or '.join(rules)}; published is the best epoch, selected on the test images. Of several seeds: mean ± standard "
         "deviation."
     ]
-    return notes + [f"{one.name}: {seeds_verdict(*_passed(one))}." for one in configurations if len(one.results) > 1]
+    several = [one for one in configurations if len(one.results) > 1]
+    return notes + [f"{one.name}: {seeds_verdict(sum(one.passes), len(one.passes))}." for one in several]
 
 
 def _curves(configurations: Sequence[Configuration], singly: bool) -> tuple[str, list[Picture]]:

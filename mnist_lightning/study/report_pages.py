@@ -6,7 +6,7 @@ What comes from runs (names, paths, reasons) is text to be shown, whatever it ho
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,8 +21,8 @@ from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.study.aggregate import escape_markdown, markdown
 from mnist_lightning.terminal import printable
 
-GENERATOR = Markup("made by python -m mnist_lightning report")  # by which a report is known as one, and may be replaced
-FOLDER = "report-pictures"
+GENERATOR = "made by python -m mnist_lightning report"  # in both templates: by it a report is known as one, and replaced
+FOLDER = "report-pictures"  # as report.md has it
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,6 @@ def as_picture(name: str, alt: str, figure: Figure) -> Picture:
     return Picture(name, alt, file.getvalue())
 
 
-def plain(value: object) -> str:
-    """A value as printable text; markup as it is."""
-    return value if isinstance(value, Markup) else printable(value)
-
-
-def plain_markdown(value: object) -> str:
-    """A value as Markdown that shows it; markup as it is."""
-    return value if isinstance(value, Markup) else escape_markdown(value)
-
-
 def check_free(directory: Path) -> None:
     """Makes sure that the pages replace nothing but an earlier report.
 
@@ -67,31 +57,37 @@ def check_free(directory: Path) -> None:
             raise ConfigError(f"{path}: is there and no report of this project; name another folder with --out DIR")
 
 
-def write_pages(directory: Path, report: object, pictures: Sequence[Picture]) -> None:
+def write_pages(directory: Path, report: dict[str, Any]) -> None:
     """Writes report.html, report.md and the pictures of the latter, in place of an earlier report."""
     pages = {"report.html": _html(report), "report.md": _markdown(report)}
     (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
+    for picture in report["pictures"]:
         files.write(directory / FOLDER / picture.name, picture.content)
     for name, text in pages.items():
         files.write(directory / name, text)
 
 
-def _html(report: object) -> str:
-    environment = _environment(autoescape=True, finalize=plain)
+def _html(report: dict[str, Any]) -> str:
+    environment = _environment(printable, autoescape=True)
     style = environment.get_template("report.css").render()
     style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    values = {"generator": GENERATOR, "style": Markup(style), "style_hash": style_hash}
-    return environment.get_template("report.html").render(report=report, **values)
+    return environment.get_template("report.html").render(report=report, style_hash=style_hash)
 
 
-def _markdown(report: object) -> str:
-    environment = _environment(autoescape=False, finalize=plain_markdown)
-    environment.filters["table"] = lambda rows: Markup(markdown(rows, plain_markdown))
-    text = environment.get_template("report.md").render(report=report, generator=GENERATOR, folder=FOLDER)
+def _markdown(report: dict[str, Any]) -> str:
+    environment = _environment(escape_markdown)
+    environment.filters["table"] = lambda rows: Markup(markdown(rows, escape_markdown))
+    text = environment.get_template("report.md").render(report=report)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def _environment(**options: Any) -> Environment:
-    loader = PackageLoader("mnist_lightning.study")
-    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, **options)
+def _environment(plain: Callable[[object], str], autoescape: bool = False) -> Environment:
+    """Templates in which every value is made plain but for what they put together themselves."""
+    return Environment(
+        loader=PackageLoader("mnist_lightning.study"),
+        autoescape=autoescape,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )

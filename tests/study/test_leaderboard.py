@@ -45,7 +45,7 @@ def test_what_was_not_judged_did_not_pass(tmp_path: Path) -> None:
     for seed in (0, 1):
         leave(tmp_path / f"{seed}", f"seed={seed}", dataset="synthetic", accuracy_judged=False, accuracy=0.5)
     [row] = rows(tmp_path)
-    assert (row["test acc %"], row["passed"], row["status"]) == ("50.000 ± 0.000", "not judged", "2 finished")
+    assert (row["test acc %"], row["passed"], row["status"]) == ("50.000 ± 0.000", "not judged", "2 not judged")
     text = leaderboard(find_runs([tmp_path]))
     assert "seeds: not judged: the target is for MNIST" in text
     assert "100 %" not in text

@@ -38,7 +38,10 @@ def read_text(path: Path) -> str:
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path.name} is larger than {MAX_BYTES:,} bytes, which no run writes")
-    return path.read_bytes().decode("utf-8")
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: {error.reason}") from None
 
 
 def write(path: Path, content: str | bytes) -> None:

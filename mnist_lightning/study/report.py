@@ -1,9 +1,4 @@
-"""`python -m mnist_lightning report outputs/...`: finished runs told as a study, in report.html and report.md.
-
-The experiments beside the published figures; the four curves and their animation; target, result and analysis of every run;
-which differences are larger than noise; layers and receptive fields; runs that are no result. More than `MAX_RUNS` runs are
-told by configuration.
-"""
+"""Finished runs told as a study; more than `MAX_RUNS` of them by configuration alone."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -45,7 +45,7 @@ floor: $(READY)  ## run all tests with the oldest versions that pyproject.toml a
 	.venv-floor/bin/python -m pytest -m "not ray" -W ignore::DeprecationWarning
 
 torture: $(READY)  ## inject every fault of docs/reliability.md (about 40 minutes); make torture FAULT_SEED=1 repeats another draw
-	FAULTS=all FAULT_SEED=$(FAULT_SEED) FAULT_CSV=outputs/torture.csv $(BIN)/python -m pytest -m "not ray" tests/faults
+	FAULTS=all FAULT_SEED=$(FAULT_SEED) $(BIN)/python -m pytest -m "not ray" tests/faults
 
 bench: $(READY)  ## measure a training step against the published loop and the machine (5 minutes)
 	$(BIN)/python -m mnist_lightning benchmark

@@ -4,14 +4,11 @@ FAULTS=all asks for all trials, FAULT_SEED for a seed other than 0, FAULT_TRIAL 
 generator of its own, made of the seed, the test and the trial's number, so that a trial that failed can be repeated alone.
 """
 
-import csv
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import lightning as L
 import pytest
@@ -23,7 +20,6 @@ from mnist_lightning.training.lit_module import LitClassifier
 ALL = os.environ.get("FAULTS") == "all"
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 ALONE = os.environ.get("FAULT_TRIAL")
-COLUMNS = ["area", "trials", "failed", "seconds", "seed", "torch"]
 
 
 @dataclass
@@ -98,24 +94,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
     for line in FIGURES:
         terminalreporter.write_line(line)
-
-
-def pytest_sessionfinish() -> None:
-    if not (name := os.environ.get("FAULT_CSV")) or not _TABLE:
-        return
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for area, row in _TABLE.items():
-            table.writerow(
-                [
-                    area,
-                    int(row["trials"]),
-                    int(row["failed"]),
-                    round(row["seconds"], 1),
-                    SEED,
-                    version("torch").partition("+")[0],
-                ]
-            )

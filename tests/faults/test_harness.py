@@ -30,7 +30,6 @@ def test_a_failed_trial_can_be_repeated_alone(tmp_path: Path) -> None:
     first = _run(tmp_path, FAULT_SEED="7", FAULTS="all")
     assert re.search(r"harness +3 trials +1 failed", first)  # 0 and 1 pass, 2 fails
     assert "again: FAULT_SEED=7 FAULT_TRIAL=2 python -m pytest" in first
-    alone = _run(tmp_path, FAULT_SEED="7", FAULT_TRIAL="2", FAULT_CSV="table.csv")
+    alone = _run(tmp_path, FAULT_SEED="7", FAULT_TRIAL="2")
     drawn = re.compile(r"drew (0\.\d+)")
     assert drawn.findall(first)[0] == drawn.findall(alone)[0]
-    assert (tmp_path / "table.csv").read_text().splitlines()[1].startswith("harness,1,1,")

@@ -45,7 +45,7 @@ def test_a_round_is_seconds_of_one_step(name: str, monkeypatch: pytest.MonkeyPat
     quieten()
     cfg = compose_config(*FEW)
     contestant = (contestants.CONTESTANTS | {"evaluation": contestants.evaluation})[name]
-    assert contestant(cfg, steps.read_data(cfg), torch.device("cpu"))(4) == 1 / 4
+    assert contestant(cfg, steps.data_of(cfg), torch.device("cpu"))(4) == 1 / 4
 
 
 def test_flops_of_a_step_are_the_published_ones() -> None:
@@ -88,4 +88,4 @@ def test_bad_input_is_status_2(cli: Callable[..., Finished], words: tuple[str, .
 
 def test_an_epoch_too_short_to_be_timed_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data.batch_size=128: an epoch must have more than 5 steps"):
-        steps.read_data(compose_config("data=synthetic", "data.train_images=700", "data.batch_size=128"))
+        steps.data_of(compose_config("data=synthetic", "data.train_images=700", "data.batch_size=128"))

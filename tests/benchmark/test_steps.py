@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mnist_lightning.benchmark import contestants, steps
-from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.models import Net3
 from mnist_lightning.models.layers.dropout import Dropout
@@ -61,14 +60,13 @@ def test_the_published_network_has_torchs_own_layers() -> None:
 
 
 def test_per_image_transforms_are_the_published_ones() -> None:
-    data = build(compose_config("data=synthetic", "data.train_images=20"), "data", seed=0, augmentation=nn.Identity())
-    data.setup("fit")
+    data = steps.data_of(compose_config(*FEW))
     dataset = contestants.PerImage(data.splits["train"].images, data.splits["train"].labels)
     torch.manual_seed(0)
     (first, label), (again, _) = dataset[0], dataset[0]
     assert (first.shape, first.dtype, label) == ((1, 28, 28), torch.float32, int(data.splits["train"].labels[0]))
     assert not torch.equal(first, again)  # every reading draws anew
-    assert len(dataset) == 20
+    assert len(dataset) == 400
     assert first.min() >= -0.1307 / 0.3081 - 1e-6  # black, normalised
     assert first.max() <= (1 - 0.1307) / 0.3081 + 1e-6
 

@@ -1,7 +1,4 @@
-"""Files: written whole or not at all, whatever stops their writer.
-
-Everything this package writes goes through here. Imports neither torch nor lightning.
-"""
+"""Files: everything this package writes is written whole or not at all, whatever stops its writer."""
 
 import contextlib
 import logging
@@ -30,12 +27,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def read_text(path: Path) -> str:
-    """A record's text.
-
-    Raises:
-        OSError: There is no such file, or it may not be read.
-        ValueError: It is larger than any run writes, or not UTF-8.
-    """
+    """A record's text; a ValueError where it is larger than any run writes, or not UTF-8."""
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path.name} is larger than {MAX_BYTES:,} bytes, which no run writes")
     try:
@@ -54,10 +46,7 @@ def write(path: Path, content: str | bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a name beside `path` to write to; what lies there in the end takes the place of `path`, on disk when this returns.
 
-    Left by an exception, `path` is as it was, and nothing is left beside it.
-
-    Raises:
-        OSError: With the path.
+    Left by an exception, `path` is as it was, and nothing is left beside it. An OSError names the path.
     """
     # Another name for every writer: jobs of a sweep side by side write one leaderboard.
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")

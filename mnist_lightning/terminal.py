@@ -1,8 +1,4 @@
-"""What the commands say: printable lines, to readers who may leave early.
-
-Text of a user's or a run's (names, paths, values, reasons) is made harmless where it is shown. Imports neither torch nor
-lightning.
-"""
+"""What the commands say: printable lines, whatever a user's or a run's text holds, to readers who may leave early."""
 
 import io
 import logging
@@ -18,8 +14,7 @@ def printable(text: object) -> str:
 
 def path_as_typed(path: Path) -> str:
     """A path as it can be pasted into a command or an override: short where it lies below the working directory."""
-    path = path.absolute()
-    here = Path.cwd()
+    path, here = path.absolute(), Path.cwd()
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 

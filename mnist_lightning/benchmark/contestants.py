@@ -9,6 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def published_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device
     loader = DataLoader(dataset, batch_size=data.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
 
     def losses() -> Iterator[float]:
-        for images, targets in endless(loader):
+        for images, targets in chain.from_iterable(repeat(loader)):
             yield take_step(net, optimizer, images.to(device), targets.to(device)).item()
 
     return lambda steps: timed(losses().__next__, steps)
@@ -170,7 +171,7 @@ def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> 
     loader = data.train_dataloader()
 
     def losses() -> Iterator[Tensor]:
-        for images, targets in endless(loader):
+        for images, targets in chain.from_iterable(repeat(loader)):
             augmented = data.augmentation(images.to(device)[:, None].float())
             yield take_step(net, optimizer, normalize(augmented), targets.to(device))
 
@@ -191,8 +192,3 @@ CONTESTANTS = {
     "bare loop": bare_loop,
     "floor: fixed batch": fixed_batch,
 }
-
-
-def endless(loader: DataLoader[Any]) -> Iterator[Any]:
-    while True:
-        yield from loader

@@ -1,6 +1,6 @@
 """Processes that a benchmark starts, which end with it even when it is killed, and the memory they take.
 
-`python -m mnist_lightning.benchmark.processes ...` is `python -m mnist_lightning ...`, stopped when its standard input ends.
+Run as a module, this is `python -m mnist_lightning`, stopped when its standard input ends.
 """
 
 import multiprocessing

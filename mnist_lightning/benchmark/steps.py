@@ -18,6 +18,7 @@ from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.inference.load import read_data
 from mnist_lightning.models.summary import summarize
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.fit import quieten
@@ -33,11 +34,8 @@ def matrix_product_flops(device: torch.device, size: int = 2048) -> float:
 
 
 def step_flops(net: nn.Module, batch_size: int) -> int:
-    """Of one training step: a forward and two backward products per multiply-add, the first layer's input gradient left out.
-
-    torch's FlopCounterMode says the same of the published networks, and 2.6 times as much of one with depthwise
-    convolutions, whose backward it takes for that of dense ones.
-    """
+    """Of one training step: a forward and two backward products per multiply-add, the first layer's input gradient left out."""
+    # torch's FlopCounterMode takes the backward of depthwise convolutions for that of dense ones.
     layers = [layer.multiply_adds for layer in summarize(net) if layer.multiply_adds]
     return batch_size * 2 * (3 * sum(layers) - layers[0])
 
@@ -61,13 +59,11 @@ def take_round(name: str, overrides: tuple[str, ...], steps: int) -> tuple[float
 def _contestant(name: str, overrides: tuple[str, ...]) -> Contestant:
     quieten()
     cfg = compose_config(*overrides)
-    return (CONTESTANTS | {"evaluation": evaluation})[name](cfg, read_data(cfg), device_of(str(cfg.trainer.accelerator)))
+    return (CONTESTANTS | {"evaluation": evaluation})[name](cfg, data_of(cfg), device_of(str(cfg.trainer.accelerator)))
 
 
-def read_data(cfg: DictConfig) -> DigitsDataModule:
-    data: DigitsDataModule = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
-    data.prepare_data()
-    data.setup("fit")
+def data_of(cfg: DictConfig) -> DigitsDataModule:
+    data = read_data(cfg, build(cfg, "augmentation"))
     if data.num_images("train") < (WARM_UP + 1) * data.batch_size:
         raise ConfigError(f"data.batch_size={data.batch_size}: an epoch must have more than {WARM_UP} steps to be timed")
     return data
@@ -84,7 +80,7 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
             for name, process in processes.items():
                 each = 1 if name == "evaluation" else steps
                 taken[name].append(process.submit(take_round, name, tuple(overrides), each).result())
-    net, data, device = build(cfg, "model"), read_data(cfg), device_of(str(cfg.trainer.accelerator))
+    net, data, device = build(cfg, "model"), data_of(cfg), device_of(str(cfg.trainer.accelerator))
     seconds = {name: statistics.median(s for s, _ in of_rounds) for name, of_rounds in taken.items()}
     ours = seconds["this project"]
     steps_per_epoch = len(data.train_dataloader())

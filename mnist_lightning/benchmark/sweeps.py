@@ -1,7 +1,4 @@
-"""What a sweep costs: jobs one after another against side by side, and the time around the training by the number of jobs.
-
-Every sweep is a whole command in a process of its own, with all it imports.
-"""
+"""What a sweep costs: jobs one after another against side by side, and the time around the training by the number of jobs."""
 
 import tempfile
 from collections.abc import Sequence
@@ -22,8 +19,7 @@ class Side(NamedTuple):
     """One way to run the jobs of a sweep: one after another, or by joblib."""
 
     at_a_time: int
-    threads: int
-    """Of each job."""
+    threads: int  # of each job
 
     @property
     def launcher(self) -> list[str]:
@@ -35,11 +31,7 @@ OVERHEAD = (Side(1, 1), Side(2, 1))
 
 
 def sweep_seconds(side: Side, overrides: Sequence[str], jobs: int) -> dict[str, float]:
-    """Wall time of a sweep over that many seeds, and the sum of what its jobs say of their training and evaluation.
-
-    Raises:
-        RuntimeError: A job did not end as a result; holds what the sweep printed.
-    """
+    """Wall time of a sweep over that many seeds, and the sum of what its jobs say of their training and evaluation."""
     with tempfile.TemporaryDirectory() as folder:
         sweep = [f"seed=range({jobs})", f"hydra.sweep.dir={folder}", "gate.on_miss=warn"]
         words = ["--multirun", *overrides, *side.launcher, *sweep]
@@ -53,10 +45,7 @@ def sweep_seconds(side: Side, overrides: Sequence[str], jobs: int) -> dict[str, 
 def measure_sweeps(overrides: Sequence[str], rounds: int, jobs: int) -> dict[str, Any]:
     """Every sweep of both tables, interleaved, so that what else the machine does falls on all alike.
 
-    Args:
-        overrides: Of the jobs of the first table.
-        rounds: Sweeps of each kind.
-        jobs: Size of the largest sweep of the second table; the others are the powers of two below.
+    Those of the second table are of powers of two jobs, up to `jobs`.
     """
     sizes = [2**power for power in range(jobs.bit_length()) if 2**power < jobs] + [jobs]
     kinds = [("throughput", side, NUM_JOBS, overrides) for side in THROUGHPUT]
@@ -76,13 +65,8 @@ def sweeps_text(report: dict[str, Any]) -> str:
     # Round by round: neighbours in time meet the same machine.
     seconds = by_table["throughput"].pivot(index="round", columns=["at_a_time", "threads"], values="seconds")
     throughput = seconds.rdiv(seconds[THROUGHPUT[0]], axis=0)
-    columns = {
-        "seconds": seconds.median(),
-        "lowest": seconds.min(),
-        "highest": seconds.max(),
-        "throughput": throughput.median(),
-    }
-    first = pd.DataFrame(columns).reset_index()
+    columns = {"seconds": seconds.median(), "lowest": seconds.min(), "highest": seconds.max()}
+    first = pd.DataFrame(columns | {"throughput": throughput.median()}).reset_index()
     short = by_table["overhead"]
     workers = short[["at_a_time", "jobs"]].min(axis=1)
     short = short.assign(overhead=(short["seconds"] * workers - short["trained"]) / short["jobs"])

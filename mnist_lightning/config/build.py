@@ -26,11 +26,7 @@ KINDS = {
 
 
 def build(cfg: DictConfig, group: str, **more: Any) -> Any:
-    """Instantiates a group's `_target_`; lists and mappings arrive there as plain Python.
-
-    Args:
-        cfg: Passed by `check`, and by `refuse_strangers` where it comes from a run's directory.
-        **more: Arguments that are no configuration.
+    """Instantiates a group's `_target_`; `refuse_strangers` comes first where the configuration lies in a run's directory.
 
     Raises:
         ConfigError: There is no such target, it is not of the group's kind, takes no such argument, or refuses a value.
@@ -45,13 +41,9 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
 
 
 def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
-    """Refuses a run's configuration that names, in groups to be built, what does not come with this project.
+    """Refuses a configuration that builds what is neither a class of this package nor named by `conf` for the same group.
 
-    What comes with it are the classes that this package defines, and what `conf` names for the same group. The configuration
-    is resolved in place: what is checked here is what will be built.
-
-    Raises:
-        ConfigError: Says which name.
+    It is resolved in place: what is checked here is what will be built.
     """
     OmegaConf.resolve(cfg)
     for group in groups:

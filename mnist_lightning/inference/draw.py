@@ -1,8 +1,4 @@
-"""`python -m mnist_lightning draw MODEL`: a page on this machine where one draws a digit and watches the network at work.
-
-The page shows the ten probabilities, the image as the network sees it, and what its layers make of it. It is served to this
-machine alone, and answers no other site that a browser has open.
-"""
+"""A page where one draws a digit and watches the network at work, for this machine alone and no other site in its browser."""
 
 import base64
 import logging
@@ -37,15 +33,9 @@ HEADERS = {
 
 
 def look(net: nn.Module, drawing: bytes) -> dict[str, Any]:
-    """What a network makes of a drawing.
+    """What a network makes of a drawing, CANVAS_SIDE² bytes, light on black; empty for a drawing without ink.
 
-    Args:
-        net: Maps uint8 grey values `(1, 28, 28)` to logits `(1, 10)`.
-        drawing: Grey values of CANVAS_SIDE² pixels, row by row, light on black.
-
-    Returns:
-        "probabilities", ten; "image", the network's input; "layers", each with "name" and "maps". Images are as of `_encode`.
-        Empty for a drawing without ink.
+    "probabilities" are ten, "image" is the network's input, "layers" have a "name" and "maps"; images are as of `_encode`.
     """
     ink = np.frombuffer(drawing, np.uint8).reshape(CANVAS_SIDE, CANVAS_SIDE) / np.float32(255)
     if ink.max() < 0.5:
@@ -75,12 +65,7 @@ def _encode(maps: Tensor) -> dict[str, Any]:
 
 
 def make_app(net: nn.Module, source: str) -> "Flask":
-    """The page's server: its files, and POST /look with a drawing.
-
-    Args:
-        net: As `look` takes it.
-        source: Where it comes from, for the page.
-    """
+    """The page's server: its files, where the network comes from, and POST /look with a drawing."""
     try:
         from flask import Flask, abort, request
     except ImportError:
@@ -121,11 +106,7 @@ def make_app(net: nn.Module, source: str) -> "Flask":
 
 
 def listen(app: "Flask", port: int) -> "BaseWSGIServer":
-    """A server for this machine alone, not yet serving.
-
-    Raises:
-        ConfigError: The port is in use, may not be used, or is none.
-    """
+    """A server for this machine alone, not yet serving; a ConfigError where the port cannot be had."""
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # neither a line per request nor one per broken connection

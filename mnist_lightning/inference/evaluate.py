@@ -1,7 +1,4 @@
-"""`python -m mnist_lightning evaluate MODEL`: a trained network on the test images: accuracy, classes, confusions, calibration.
-
-Exit status as of a run: 0 when it keeps the accuracy and the budget of the run's gate, 3 when it does not.
-"""
+"""A trained network on the test images: accuracy, classes, confusions, calibration."""
 
 from dataclasses import dataclass
 
@@ -28,31 +25,20 @@ class Evaluation:
     dataset: str
     num_images: int
     accuracy: float
-    interval_95: tuple[float, float]
-    """Wilson interval of `accuracy`."""
-    accuracy_of_class: list[float]
-    """Share of each digit's images that were recognised (recall)."""
-    confusion: list[list[int]]
-    """Images by digit (row) and prediction (column)."""
-    calibration_error: float
-    """Expected difference between confidence and accuracy, ECE. Source: Guo et al., 2017, "On calibration of modern neural
-    networks", equation 3."""
+    interval_95: tuple[float, float]  # Wilson's
+    accuracy_of_class: list[float]  # recall of each digit
+    confusion: list[list[int]]  # images by digit (row) and prediction (column)
+    calibration_error: float  # ECE, equation 3 of Guo et al., 2017, "On calibration of modern neural networks"
     params: int
-    reasons: list[str]
-    """In which it breaks the gate's contract; empty when it keeps it."""
+    reasons: list[str]  # how it breaks the gate's contract; empty when it keeps it
 
 
 def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
-    """Measures a network on the test images of its data, and judges it by the gate of its run.
-
-    Accuracy is this one checkpoint's, whatever `gate.rule` a run's is made by; on data other than MNIST it is not judged.
-
-    Raises:
-        ConfigError: It gives logits that are no numbers, of which the highest would be a prediction all the same.
-    """
+    """Judges this one network by the gate of its run; a ConfigError where its logits are no numbers."""
     targets = data.splits["test"].labels
     batches = data.splits["test"].images.split(data.eval_batch_size)
     logits = torch.cat([trained.net(images) for images in batches])
+    # Of logits that are no numbers the highest would be a prediction all the same.
     if wrong := int((~logits.isfinite()).any(1).sum()):
         raise ConfigError(f"{trained.source}: gives NaN or infinite logits for {wrong:,} of {len(targets):,} test images")
     probabilities = logits.softmax(1)

@@ -1,12 +1,9 @@
-"""`python -m mnist_lightning export MODEL --format onnx`: a trained network as one file that runs without this project.
-
-The file takes grey values as they come, `images` uint8 `(N, 28, 28)`, light on black, with any N, and gives `logits` `(N, 10)`;
-their softmax are the probabilities. It is compared with the network on every test image before it gets its name.
-"""
+"""A trained network as one file that runs without this project: `images` uint8 `(N, 28, 28)` in, `logits` `(N, 10)` out."""
 
 import statistics
 import timeit
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -33,17 +30,7 @@ class ExportError(RuntimeError):
 
 
 def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: bool, path: Path) -> str:
-    """Writes a network to a file and compares the two on all test images.
-
-    Args:
-        trained: From a checkpoint.
-        data: Its run's, for the comparison and to calibrate int8.
-        file_format: "onnx" or "torch_export".
-        int8: Weights and activations in eight bits; ONNX only.
-        path: File to write; must not exist.
-
-    Returns:
-        What was written and measured, in lines.
+    """Writes a network of a checkpoint as "onnx" or "torch_export", compares both on all test images, says what it found.
 
     Raises:
         ConfigError: The file exists, or a library is missing.
@@ -94,8 +81,10 @@ def _write_onnx(net: nn.Module, images: Tensor, part: Path) -> None:
 def _quantize(part: Path, data: DigitsDataModule) -> None:
     from onnxruntime import quantization
 
+    batches = iter(data.splits["train"].images[:CALIBRATION_IMAGES].split(BATCH))
+    reader = SimpleNamespace(get_next=lambda: next(({"images": images.numpy()} for images in batches), None))
     quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
-    quantization.quantize_static(part, part, _Calibration(data), per_channel=True)
+    quantization.quantize_static(part, part, reader, per_channel=True)
 
 
 def _complete(part: Path, trained: Trained) -> None:
@@ -111,22 +100,8 @@ def _complete(part: Path, trained: Trained) -> None:
     onnx.save(model, part)
 
 
-class _Calibration:
-    """Training images in batches, as ONNX Runtime asks for them."""
-
-    def __init__(self, data: DigitsDataModule) -> None:
-        self.batches = iter(data.splits["train"].images[:CALIBRATION_IMAGES].split(BATCH))
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(({"images": images.numpy()} for images in self.batches), None)
-
-
 def _compare(net: nn.Module, exported: nn.Module, data: DigitsDataModule, int8: bool) -> str:
-    """What differs on the test images, in words.
-
-    Raises:
-        ExportError: Too much of it.
-    """
+    """What differs on the test images, in words; an ExportError where it is too much."""
     test = data.splits["test"]
     before, after = (torch.cat([run(images) for images in test.images.split(BATCH)]) for run in (net, exported))
     largest = float((before - after).abs().max())

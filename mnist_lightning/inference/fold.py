@@ -5,6 +5,7 @@ scales the convolution's weights per input channel and shifts its bias.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,14 +13,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold(net: nn.Module) -> nn.Module:
-    """A copy of a network without dropout and without the batch norms that a convolution can take over exactly.
+    """A copy of a network in evaluation mode, without dropout and the batch norms that a convolution can take over exactly.
 
-    A convolution applied several times, each time with another batch norm, becomes as many convolutions. A network that is no
-    chain of layers comes back as it is.
-
-    Args:
-        net: In evaluation mode; an `nn.Sequential` whose `forward` flattens what its layers give, as those of
-            `mnist_lightning.models` do, is a chain.
+    A convolution applied several times, each time with another batch norm, becomes as many convolutions. The output of an
+    `nn.Sequential` is flattened, as `models.chain.Chain` does; any other network comes back as it is.
     """
     if not isinstance(net, nn.Sequential):
         return copy.deepcopy(net)
@@ -37,10 +34,7 @@ def fold(net: nn.Module) -> nn.Module:
 
 def _into_next(layers: list[nn.Module]) -> list[nn.Module] | None:
     """Folds the batch norm at the front into the next convolution; None where something between or padding forbids it."""
-    norm = layers[0]
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    norm: Any = layers[0]
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     for layer in layers[1:]:

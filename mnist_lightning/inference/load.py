@@ -1,7 +1,6 @@
-"""A trained network, found and loaded: from a run's directory, a checkpoint in one, or an ONNX file that `export` wrote.
+"""A trained network, loaded from a run's directory, a checkpoint in one, or an ONNX file, without running what lies there.
 
-Nothing that such a place holds is run. Of a checkpoint only weights are read; network and data are built from the
-`config.yaml` beside it, and only if they come with this project; an ONNX file is a graph of known operations.
+Of a checkpoint only weights are read; network and data are built from the `config.yaml` beside it, if they are this project's.
 """
 
 from collections.abc import Callable
@@ -29,25 +28,17 @@ JUDGED = {"best": "best", "selected": "best", "last": "last", "mean_last_3": "la
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with what is known of its training."""
+    """A trained network, and the run that trained it."""
 
-    source: str
-    """The file it came from and, of a run's directory, why that one; for people."""
+    source: str  # the file and, of a run's directory, why that one; for people
     path: Path
-    net: nn.Module
-    """Maps uint8 grey values `(N, 28, 28)`, strokes light on black, to logits `(N, 10)`; in evaluation mode, on the CPU."""
+    net: nn.Module  # uint8 grey values `(N, 28, 28)`, light on black, to logits `(N, 10)`; evaluates, on the CPU
     cfg: DictConfig
-    """The configuration of the run that trained it."""
-    params: int
-    """Trainable elements in that run."""
+    params: int  # trainable elements
 
 
 class GreyValues(nn.Module):
-    """A network behind its normalisation: takes grey values as MNIST stores them.
-
-    Args:
-        net: Maps normalised images `(N, 1, 28, 28)` to logits `(N, 10)`.
-    """
+    """A network behind its normalisation: takes grey values as MNIST stores them."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -59,17 +50,9 @@ class GreyValues(nn.Module):
 
 
 class OnnxNetwork(nn.Module):
-    """An exported network, run by ONNX Runtime.
+    """An exported network, run by ONNX Runtime; a ConfigError where that is not installed or the file is no such network."""
 
-    Args:
-        path: One whose weights lie in other files is refused.
-        num_threads: 0 lets ONNX Runtime choose.
-
-    Raises:
-        ConfigError: ONNX Runtime is not installed, or the file is no network of this project.
-    """
-
-    def __init__(self, path: Path, num_threads: int = 0) -> None:
+    def __init__(self, path: Path, num_threads: int = 0) -> None:  # 0: ONNX Runtime chooses
         super().__init__()
         try:
             import onnx
@@ -95,11 +78,9 @@ class OnnxNetwork(nn.Module):
 
 
 def load(path: Path, trust: bool = False) -> Trained:
-    """Loads a trained network.
+    """Loads the network that the `gate.rule` of a run directory judges, a checkpoint's, or an ONNX file's.
 
-    Args:
-        path: A run directory, of which the checkpoint is taken that its `gate.rule` judges; a checkpoint; or an ONNX file.
-        trust: Whether a network that does not come with this project may be imported, which runs its code.
+    With `trust`, a network that does not come with this project may be imported, which runs its code.
 
     Raises:
         ConfigError: There is no network at the path, or none that can be read safely.
@@ -154,11 +135,7 @@ def _load_onnx(path: Path) -> Trained:
 
 
 def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:
-    """The configuration of a run that a file holds; keys that came later have their defaults.
-
-    Raises:
-        ConfigError: It holds none.
-    """
+    """The configuration of a run that a file holds; keys that came later have their defaults."""
     try:
         cfg = OmegaConf.create({**compose_config(), **read()})
         check(cfg)
@@ -169,19 +146,14 @@ def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:
 
 
 def load_data(cfg: DictConfig, trust: bool = False) -> DigitsDataModule:
-    """The images that a run was trained and tested on, read; MNIST may lie where it did then or where it does now.
-
-    Raises:
-        ConfigError: The configuration names data that does not come with this project, or the data module refuses it.
-        MNISTNotFoundError, MNISTFileError, OSError: As their names say.
-    """
+    """The images that a run was trained and tested on; MNIST may lie where it did then or where it does now."""
     if not trust:
         refuse_strangers(cfg, ["data"])
     return read_data(with_places_of_here(cfg), nn.Identity())
 
 
 def read_data(cfg: DictConfig, augmentation: Callable[[Tensor], Tensor]) -> DigitsDataModule:
-    """The images of a configuration, read; raises as `load_data`."""
+    """The images of a configuration, read."""
     data: DigitsDataModule = build(cfg, "data", seed=cfg.seed, augmentation=augmentation)
     data.prepare_data()
     data.setup("fit")

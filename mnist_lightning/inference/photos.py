@@ -1,9 +1,7 @@
-"""Photos and drawings of a digit, prepared as MNIST's images were.
+"""Photos and drawings of a digit, prepared as MNIST's images were; ink is float32 `(H, W)` in [0, 1] here.
 
-MNIST comes from forms scanned in black and white: its digits were "size normalized to fit in a 20x20 pixel box while preserving
-their aspect ratio" by an anti-aliasing technique, then "centered in a 28x28 image by computing the center of mass of the
-pixels, and translating the image so as to position this point at the center" (yann.lecun.com/exdb/mnist). Of a photo the ink
-has to be found first. Ink is float32 `(H, W)` in [0, 1] here.
+MNIST's digits were "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio", anti-aliased, then
+"centered in a 28x28 image by computing the center of mass of the pixels" (yann.lecun.com/exdb/mnist).
 """
 
 import warnings
@@ -24,8 +22,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
 WORKING_SIDE = 256  # pixels of the longer side in which ink is looked for
 SIDE, BOX = 28, 20  # pixels of an MNIST image and of the box that holds its digit
-# Index of the pixel on which MNIST's centres of mass lie: 14.0 ± 0.29 along both axes of its test images.
-CENTRE = 14
+CENTRE = 14  # pixel on which MNIST's centres of mass lie: 14.0 ± 0.29 along both axes of its test images
 LOWEST_CONTRAST = 20  # grey values between ink and background, of 255
 NOISE_CONTRAST = 4  # the same, in standard deviations of the background
 SPECK = 0.05  # of the largest component's area
@@ -39,9 +36,7 @@ class PictureError(ValueError):
 
 
 def prepare(path: Path) -> Tensor:
-    """Reads a picture of one digit and makes it an MNIST image: uint8 `(28, 28)`, light on black.
-
-    Any size, dark on light or light on dark, with transparency or an orientation noted by the camera.
+    """A picture of one digit, of any size and either way dark, as an MNIST image: uint8 `(28, 28)`, light on black.
 
     Raises:
         PictureError: The file is no picture, is damaged or too large, or shows nothing.
@@ -84,14 +79,7 @@ def _scale(pixels: Pixels, longer_side: int) -> Pixels:
 
 
 def find_ink(grey: Pixels) -> Pixels | None:
-    """Tells ink from background, whichever is the darker, under light that need not be even.
-
-    Args:
-        grey: `(H, W)` in [0, 255].
-
-    Returns:
-        Ink, or None where nothing stands out.
-    """
+    """Tells ink from background, whichever is the darker, in uneven light; None where nothing stands out."""
     ink = _stands_out(grey - _background(grey))
     if ink is None:  # a digit that fills its picture bends the surface; what is left of the background is at the frame
         ink = _stands_out(grey - np.median(_frame(grey)))
@@ -121,8 +109,7 @@ def _stands_out(above: Pixels) -> Pixels | None:
 def _background(grey: Pixels) -> Pixels:
     """Light on the empty background, `(H, W)`: the quadratic surface nearest to the grey values by their absolute differences.
 
-    Absolute, not squared: the surface then follows the majority of the pixels, and strokes do not pull it up or down. Found by
-    least squares, each pixel weighed by one over its distance to the surface before.
+    Squared ones would let strokes pull it. Found by least squares, each pixel weighed by one over its distance before.
     """
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)

@@ -1,7 +1,4 @@
-"""`python -m mnist_lightning predict MODEL PICTURE...`: the digit in photos and drawings, with its probability and runner-up.
-
-A folder stands for the pictures in it. Exit status 2 where a file was no picture of a digit; the others are predicted anyway.
-"""
+"""The digit in photos and drawings, with its probability and runner-up."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +11,7 @@ from mnist_lightning.inference.photos import SUFFIXES, PictureError, prepare
 
 
 def predict(net: nn.Module, paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Predicts every file, or every picture in a folder.
-
-    Args:
-        net: Maps uint8 grey values `(N, 28, 28)` to logits `(N, 10)`.
-        paths: Files and folders.
-
-    Returns:
-        A record per digit, and a line per path that shows none.
-    """
+    """A record per picture of a digit in the files and folders, and a line per path that shows none."""
     files, refused = [], []
     for path in paths:
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]

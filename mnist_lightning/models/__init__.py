@@ -4,11 +4,11 @@ All take float32 images `(N, 1, 28, 28)`, normalised, and return logits `(N, 10)
 gives its output shape, its receptive field in input pixels, and its trainable parameters at the default widths.
 """
 
+from mnist_lightning.models.chain import count_parameters
 from mnist_lightning.models.net1 import Net1
 from mnist_lightning.models.net2 import Net2
 from mnist_lightning.models.net3 import Net3
 from mnist_lightning.models.shared import Shared
 from mnist_lightning.models.two_pool import TwoPool
-from mnist_lightning.models.widths import count_parameters
 
 __all__ = ["Net1", "Net2", "Net3", "Shared", "TwoPool", "count_parameters"]

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from mnist_lightning.models.chain import Chain, exactly
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
-from mnist_lightning.models.widths import exactly
 
 
-class Net1(nn.Sequential):
-    """Conv → BatchNorm → ReLU blocks around one max pooling, closed by a 7×7 convolution; no bias, no dropout.
-
-    Args:
-        channels: Output channels of the seven 3×3 and 1×1 convolutions, in order.
-    """
+class Net1(Chain):
+    """Conv → BatchNorm → ReLU blocks around one max pooling, closed by a 7×7 convolution; no bias, no dropout."""
 
     def __init__(self, channels: Sequence[int] = (10, 10, 20, 10, 10, 20, 10)) -> None:
         a, b, c, d, e, f, g = exactly(7, channels)
@@ -42,6 +38,3 @@ class Net1(nn.Sequential):
             nn.ReLU(),  #                      (N, 10, 7, 7)    rf 16  0
             nn.Conv2d(g, 10, 7, bias=False),  # (N, 10, 1, 1)  rf 28  4,900
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images).flatten(1)  # (N, 10, 1, 1) -> (N, 10)

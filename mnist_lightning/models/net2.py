@@ -2,22 +2,18 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from mnist_lightning.models.chain import Chain, exactly
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
-from mnist_lightning.models.widths import exactly
 
 
-class Net2(nn.Sequential):
+class Net2(Chain):
     """Conv → BatchNorm → ReLU → Dropout blocks around one max pooling, then global average pooling; no bias.
 
     The published table prints a 3×3 kernel for Conv2d-26. With padding 0 that kernel could not keep 6×6, nor the receptive
     field at 18; as 1×1 every row of the table and the published parameter count hold, and that is what stands here.
-
-    Args:
-        channels: Output channels of the seven convolutions before the average pooling, in order.
-        dropout: Probability that an activation is zeroed, after every block.
     """
 
     def __init__(self, channels: Sequence[int] = (14, 20, 8, 8, 16, 16, 16), dropout: float = 0.05) -> None:
@@ -55,6 +51,3 @@ class Net2(nn.Sequential):
             nn.AvgPool2d(6),  #                (N, 16, 1, 1)    rf 28  0
             nn.Conv2d(g, 10, 1, bias=False),  # (N, 10, 1, 1)  rf 28  160
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images).flatten(1)  # (N, 10, 1, 1) -> (N, 10)

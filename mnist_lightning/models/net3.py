@@ -2,22 +2,15 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from mnist_lightning.models.chain import Chain, exactly
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
-from mnist_lightning.models.widths import exactly
 
 
-class Net3(nn.Sequential):
-    """Conv → ReLU → BatchNorm → Dropout blocks; batch norm after the ReLU, as published; no bias.
-
-    The 1×1 transition has no dropout and the last convolution stands alone.
-
-    Args:
-        channels: Output channels of the seven convolutions before the last, in order.
-        dropout: Probability that an activation is zeroed, after every block but the transition.
-    """
+class Net3(Chain):
+    """Conv → ReLU → BatchNorm → Dropout blocks, in this order as published; no bias, no dropout in the 1×1 transition."""
 
     def __init__(self, channels: Sequence[int] = (8, 16, 8, 12, 16, 20, 16), dropout: float = 0.025) -> None:
         a, b, c, d, e, f, g = exactly(7, channels)
@@ -53,6 +46,3 @@ class Net3(nn.Sequential):
             Dropout(dropout),  #               (N, 16, 1, 1)    rf 28  0
             nn.Conv2d(g, 10, 1, bias=False),  # (N, 10, 1, 1)  rf 28  160
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images).flatten(1)  # (N, 10, 1, 1) -> (N, 10)

@@ -1,21 +1,17 @@
 """Shared, for the fewest parameters: two depthwise-separable convolutions do the work of four; 2,496 parameters by default."""
 
-from torch import Tensor, nn
+from torch import nn
 
+from mnist_lightning.models.chain import Chain
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.two_pool import ACTIVATIONS
 
 
-class Shared(nn.Sequential):
+class Shared(Chain):
     """Depthwise 3×3 → pointwise 1×1 → BatchNorm → activation blocks, each pair of convolutions applied twice; no bias.
 
-    Every application has a batch norm of its own, so that the same filters can stand for another feature at every depth. At
-    the end each feature weighs the nine places of its map (a global depthwise convolution: Chen et al., 2018,
-    "MobileFaceNets") where an average would forget them.
-
-    Args:
-        width: Channels of every map.
-        activation: "relu" or "silu".
+    Every application has a batch norm of its own, so that the same filters can stand for another feature at every depth. The
+    end is TwoPool's: an average would forget the places.
     """
 
     def __init__(self, width: int = 24, activation: str = "silu") -> None:
@@ -48,6 +44,3 @@ class Shared(nn.Sequential):
             nn.Conv2d(width, width, 3, groups=width, bias=False),  # (N, 24, 1, 1)    rf 50  216
             nn.Conv2d(width, 10, 1, bias=False),  #                  (N, 10, 1, 1)    rf 50  240
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images).flatten(1)  # (N, 10, 1, 1) -> (N, 10)

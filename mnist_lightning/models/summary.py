@@ -1,8 +1,4 @@
-"""The layer table of a network: shapes, receptive fields, parameters and multiply-adds, and their totals.
-
-Everything is computed from the module itself: one forward pass gives the shapes, and kernel, stride, padding and dilation of
-convolutions and poolings give the receptive fields. Needs no data.
-"""
+"""The layer table of a network: shapes, receptive fields, parameters and multiply-adds, all from the module itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +16,14 @@ class Layer:
 
     index: int
     kind: str
-    output_shape: tuple[int, ...]
-    """Without the batch: (channels, height, width)."""
+    output_shape: tuple[int, ...]  # channels, height, width
     kernel: int | None
     stride: int | None
     padding: int | None
     receptive_field: int
-    jump: int
-    """Input pixels between neighbouring outputs: the product of the strides so far."""
+    jump: int  # between neighbouring outputs: the product of the strides so far
     params: int
-    multiply_adds: int
-    """Per image; of convolutions and linear layers, a bias not counted."""
+    multiply_adds: int  # per image; of convolutions and linear layers, a bias not counted
 
     @property
     def name(self) -> str:
@@ -38,14 +31,7 @@ class Layer:
 
 
 def summarize(net: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> list[Layer]:
-    """Lists the layers of a network that is one chain, its leaf modules, in the order in which they run.
-
-    Args:
-        net: Stays as it is.
-        input_shape: Channels, height and width of one image.
-
-    Raises:
-        ValueError: A layer does not take the output of the one before.
+    """The leaf modules of a network in the order in which they run; a ValueError where they are no chain.
 
     Source: the recursion of Araujo, Norris and Sim, 2019, "Computing receptive fields of convolutional neural networks".
     """

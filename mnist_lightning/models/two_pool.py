@@ -2,23 +2,19 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from mnist_lightning.models.chain import Chain, exactly
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
-from mnist_lightning.models.widths import exactly
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
-class TwoPool(nn.Sequential):
+class TwoPool(Chain):
     """Conv → BatchNorm → activation blocks, padded so that both poolings divide evenly; no bias, no dropout.
 
     Pooling twice spends the multiply-adds on small maps and the parameters on late, narrow filters. At the end each feature
     weighs the nine places of its map (a global depthwise convolution: Chen et al., 2018, "MobileFaceNets").
-
-    Args:
-        channels: Output channels of the six 3×3 convolutions, in order.
-        activation: "relu" or "silu".
     """
 
     def __init__(self, channels: Sequence[int] = (8, 8, 12, 12, 16, 16), activation: str = "silu") -> None:
@@ -48,6 +44,3 @@ class TwoPool(nn.Sequential):
             nn.Conv2d(f, f, 3, groups=f, bias=False),  #  (N, 16, 1, 1)    rf 40  144
             nn.Conv2d(f, 10, 1, bias=False),  #           (N, 10, 1, 1)    rf 40  160
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images).flatten(1)  # (N, 10, 1, 1) -> (N, 10)

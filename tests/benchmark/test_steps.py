@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mnist_lightning.benchmark import contestants, steps
-from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.models import Net3
 from mnist_lightning.models.layers.dropout import Dropout
@@ -45,7 +44,7 @@ def test_a_round_is_seconds_of_one_step(name: str, monkeypatch: pytest.MonkeyPat
     quieten()
     cfg = compose_config(*FEW)
     contestant = (contestants.CONTESTANTS | {"evaluation": contestants.evaluation})[name]
-    assert contestant(cfg, steps.read_data(cfg), torch.device("cpu"))(4) == 1 / 4
+    assert contestant(cfg, steps.data_of(cfg), torch.device("cpu"))(4) == 1 / 4
 
 
 def test_flops_of_a_step_are_the_published_ones() -> None:
@@ -61,14 +60,13 @@ def test_the_published_network_has_torchs_own_layers() -> None:
 
 
 def test_per_image_transforms_are_the_published_ones() -> None:
-    data = build(compose_config("data=synthetic", "data.train_images=20"), "data", seed=0, augmentation=nn.Identity())
-    data.setup("fit")
+    data = steps.data_of(compose_config(*FEW))
     dataset = contestants.PerImage(data.splits["train"].images, data.splits["train"].labels)
     torch.manual_seed(0)
     (first, label), (again, _) = dataset[0], dataset[0]
     assert (first.shape, first.dtype, label) == ((1, 28, 28), torch.float32, int(data.splits["train"].labels[0]))
     assert not torch.equal(first, again)  # every reading draws anew
-    assert len(dataset) == 20
+    assert len(dataset) == 400
     assert first.min() >= -0.1307 / 0.3081 - 1e-6  # black, normalised
     assert first.max() <= (1 - 0.1307) / 0.3081 + 1e-6
 
@@ -88,4 +86,4 @@ def test_bad_input_is_status_2(cli: Callable[..., Finished], words: tuple[str, .
 
 def test_an_epoch_too_short_to_be_timed_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data.batch_size=128: an epoch must have more than 5 steps"):
-        steps.read_data(compose_config("data=synthetic", "data.train_images=700", "data.batch_size=128"))
+        steps.data_of(compose_config("data=synthetic", "data.train_images=700", "data.batch_size=128"))

@@ -81,9 +81,6 @@ def test_no_other_file_is_served(port: int, path: str) -> None:
     ("request_bytes", "statuses"),
     [
         (PREDICTION.replace(b"127.0.0.1", b"evil.example") + DRAWING, {400}),
-        (PREDICTION.replace(b"127.0.0.1", b"127.0.0.1@evil.example") + DRAWING, {400}),
-        (PREDICTION.replace(b"127.0.0.1", b"127.0.0.1, evil.example") + DRAWING, {400}),
-        (PREDICTION.replace(b"\r\n\r\n", b"\r\nOrigin: http://evil.example\r\n\r\n") + DRAWING, {403}),
         (PREDICTION.replace(b"19600", b"99999999999") + DRAWING, {413}),
         (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", {414}),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200) + b"\r\n", {400, None}),

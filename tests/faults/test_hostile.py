@@ -100,18 +100,15 @@ def test_a_changed_byte_of_a_checkpoint_is_seen(small_run: Path, tmp_path: Path,
     """torch reads most of them without complaint."""
     whole = (small_run / "last.ckpt").read_bytes()
     expected = bytes_of_weights(small_run / "last.ckpt")
-    refused = 0
+    path, refused = tmp_path / "last.ckpt", 0
     for trial in trials("hostile files", few=20, all=500):
         damaged = bytearray(whole)
         damaged[trial.rng.randrange(len(whole))] ^= 1 << trial.rng.randrange(8)
-        path = tmp_path / "last.ckpt"
         path.write_bytes(damaged)
         try:
-            found = bytes_of_weights(path)
+            assert bytes_of_weights(path) == expected  # it lay between the members
         except ConfigError:
             refused += 1
-        else:
-            assert found == expected  # it lay between the members
     assert refused > 0
 
 
@@ -168,33 +165,23 @@ def test_a_run_that_names_other_code_is_not_used(run_dir: Path, cli: Cli, comman
     assert contents(run_dir.parent) == before
 
 
-@pytest.mark.parametrize("target", ["pathlib.Path.touch", "mnist_lightning.inference.load.load_data"])
-def test_data_of_other_code_is_not_read(composed: DictConfig, target: str) -> None:
-    cfg = composed.copy()
-    cfg.data._target_ = target
-    with pytest.raises(ConfigError, match=rf"^data\._target_={re.escape(target)}: does not come with this project"):
-        load_data(cfg)
-
-
 @pytest.mark.parametrize(
     "target",
     [
-        *(
-            "pathlib.Path.touch",
-            "tests.nowhere.Net",
-            "torch.nn.Linear",
-            "mnist_lightning.models",
-            "mnist_lightning.modelsx.Net",
-        ),
-        *("mnist_lightning.models.net3.nn.Linear", "mnist_lightning.models.layers.batchnorm.torch.hub.load"),
-        "mnist_lightning.inference.fold.fold",  # a function
+        "tests.nowhere.Net",
+        "torch.nn.Linear",
+        "mnist_lightning.models",
+        "mnist_lightning.modelsx.Net",
+        "mnist_lightning.models.net3.nn.Linear",
+        "mnist_lightning.models.layers.batchnorm.torch.hub.load",
+        "mnist_lightning.inference.load.load_data",  # a function
     ],
 )
 def test_only_classes_that_this_project_defines_are_its_own(composed: DictConfig, target: str) -> None:
     cfg = composed.copy()
-    cfg.model._target_ = target
-    with pytest.raises(ConfigError, match=rf"^model\._target_={re.escape(target)}: does not come with .*give --trust"):
-        refuse_strangers(cfg, ["model"])
+    cfg.data._target_ = target
+    with pytest.raises(ConfigError, match=rf"^data\._target_={re.escape(target)}: does not come with .*give --trust"):
+        load_data(cfg)
 
 
 def test_every_choice_of_this_project_needs_no_trust() -> None:
@@ -228,13 +215,12 @@ def onnx_file(path: Path, width: int, external: bool) -> Path:
 
     nodes = [
         helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMax", ["grey"], ["most"], axes=[1, 2], keepdims=0),
-        helper.make_node("Flatten", ["most"], ["column"]),
-        helper.make_node("Add", ["column", "w"], ["logits"]),
+        helper.make_node("ReduceMax", ["grey"], ["most"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["most", "w"], ["logits"]),
     ]
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 28, 28])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", width])
-    weights = helper.make_tensor("w", TensorProto.FLOAT, [width], bytes(4 * width), raw=True)
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [28, width], bytes(4 * 28 * width), raw=True)
     graph = helper.make_graph(nodes, "net", [images], [logits], initializer=[weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"config": OmegaConf.to_yaml(compose_config(*TINY), resolve=True), "parameters": "10"})

@@ -57,16 +57,14 @@ def test_a_drawing_is_looked_at(client: "FlaskClient") -> None:
     ]
 
 
-def test_an_empty_canvas_shows_nothing(client: "FlaskClient") -> None:
-    assert ask(client, bytes(CANVAS_SIDE**2)) == (200, {})
-
-
 @pytest.mark.parametrize(
     ("size", "headers", "status"),
     [
         (CANVAS_SIDE**2 - 1, {}, 400),
         (CANVAS_SIDE**2 + 1, {}, 413),
         (CANVAS_SIDE**2, {"host": "127.0.0.1.evil.example:8000"}, 400),
+        (CANVAS_SIDE**2, {"host": "127.0.0.1@evil.example"}, 400),
+        (CANVAS_SIDE**2, {"host": "127.0.0.1, evil.example"}, 400),
         (CANVAS_SIDE**2, {"host": "evil.example"}, 400),
         (CANVAS_SIDE**2, {"Origin": "http://evil.example"}, 403),
         (CANVAS_SIDE**2, {"Origin": "http://127.0.0.1:9999"}, 403),
@@ -75,7 +73,7 @@ def test_an_empty_canvas_shows_nothing(client: "FlaskClient") -> None:
     ],
 )
 def test_strangers_and_other_sizes_are_refused(client: "FlaskClient", size: int, headers: dict[str, str], status: int) -> None:
-    assert ask(client, bytes(size), **headers)[0] == status
+    assert ask(client, bytes(size), **headers) == (status, {})  # of an empty canvas nothing is shown
 
 
 def test_the_page_brings_everything_itself(client: "FlaskClient") -> None:

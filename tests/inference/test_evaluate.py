@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from mnist_lightning.config.compose import compose_config
-from mnist_lightning.data.datamodule import SyntheticDataModule
+from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.inference import evaluate
 from mnist_lightning.inference.load import Trained, load_data
 from tests.conftest import Finished, read_verdict
+from tests.inference.test_load import change
 
 
 class Oracle(nn.Module):
@@ -28,12 +29,10 @@ class Oracle(nn.Module):
 
 
 @pytest.fixture
-def marked() -> SyntheticDataModule:
+def marked() -> DigitsDataModule:
     """Images whose first pixel holds their label, but for one in five, which holds the next digit."""
-    data = SyntheticDataModule(
-        train_images=20, test_images=100, batch_size=10, eval_batch_size=30, val_images=0, seed=0, augmentation=nn.Identity()
-    )
-    data.setup("test")
+    words = ("data=synthetic", "data.train_images=200", "data.test_images=100", "data.eval_batch_size=30")
+    data = load_data(compose_config(*words))
     test = data.splits["test"]
     test.images[:, 0, 0] = test.labels.to(torch.uint8)
     wrong = torch.arange(0, 100, 5)
@@ -45,7 +44,7 @@ def gate(**values: object) -> object:
     return OmegaConf.create({"gate": {"max_params": 8000, "min_accuracy": 0.8, "on_miss": "fail"} | values})
 
 
-def test_figures(marked: SyntheticDataModule) -> None:
+def test_figures(marked: DigitsDataModule) -> None:
     trained = Trained("a file", Path("a"), Oracle(), gate(), 7999)  # type: ignore[arg-type]
     evaluation = evaluate.evaluate(trained, marked)
     assert (evaluation.accuracy, evaluation.num_images, evaluation.reasons) == (0.8, 100, [])
@@ -57,21 +56,13 @@ def test_figures(marked: SyntheticDataModule) -> None:
         assert evaluation.accuracy_of_class[digit] == pytest.approx(row[digit] / 10)
 
 
-@pytest.mark.parametrize(
-    ("values", "params", "name", "reason"),
-    [
-        ({}, 8000, "MNIST", "the network has 8,000 trainable parameters; gate.max_params=8000 wants fewer"),
-        ({"min_accuracy": 0.81}, 10, "MNIST", "test accuracy 0.8000 is below gate.min_accuracy=0.81"),
-        ({"min_accuracy": 0.8}, 10, "MNIST", None),
-        ({"min_accuracy": 0.81}, 10, "synthetic", None),
-    ],
-)
-def test_the_gate_of_the_run_judges(
-    marked: SyntheticDataModule, values: dict[str, object], params: int, name: str, reason: str | None
-) -> None:
-    marked.name = name
-    trained = Trained("a file", Path("a"), Oracle(), gate(**values), params)  # type: ignore[arg-type]
-    assert evaluate.evaluate(trained, marked).reasons == ([reason] if reason else [])
+def test_the_gate_of_the_run_judges_the_size_and_on_mnist_the_accuracy(marked: DigitsDataModule) -> None:
+    trained = Trained("a file", Path("a"), Oracle(), gate(min_accuracy=0.81), 8000)  # type: ignore[arg-type]
+    too_large = "the network has 8,000 trainable parameters; gate.max_params=8000 wants fewer"
+    assert evaluate.evaluate(trained, marked).reasons == [too_large]
+    marked.name = "MNIST"
+    inaccurate = "test accuracy 0.8000 is below gate.min_accuracy=0.81"
+    assert evaluate.evaluate(trained, marked).reasons == [too_large, inaccurate]
 
 
 def test_command_finds_the_accuracy_of_the_run(trained_run: Path, cli: Callable[..., Finished]) -> None:
@@ -87,15 +78,10 @@ def test_command_finds_the_accuracy_of_the_run(trained_run: Path, cli: Callable[
 
 def test_a_missed_gate_is_the_exit_status(trained_run: Path, tmp_path: Path, cli: Callable[..., Finished]) -> None:
     shutil.copytree(trained_run, tmp_path / "run")
-    cfg = OmegaConf.load(tmp_path / "run" / "config.yaml")
-    cfg.gate.max_params, cfg.gate.on_miss = 5000, "fail"
-    OmegaConf.save(cfg, tmp_path / "run" / "config.yaml")
+    change(tmp_path / "run", gate__max_params=5000, gate__on_miss="fail")
     done = cli("evaluate", tmp_path / "run")
-    assert done.status == 3
-    assert (
-        done.out.splitlines()[1]
-        == "  reason       the network has 7,288 trainable parameters; gate.max_params=5000 wants fewer"
-    )
+    reason = "  reason       the network has 7,288 trainable parameters; gate.max_params=5000 wants fewer"
+    assert (done.status, done.out.splitlines()[1]) == (3, reason)
 
 
 def test_the_best_checkpoint_has_the_accuracy_of_its_epoch(trained_run: Path, cli: Callable[..., Finished]) -> None:

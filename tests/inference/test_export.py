@@ -129,18 +129,15 @@ def test_int8_below_its_accuracy_is_refused_with_the_figure(trained_run: Path) -
         export._compare(trained.net, Shifted(trained.net), data, int8=True)
 
 
-def test_nothing_is_overwritten(trained_run: Path, tmp_path: Path, cli: Callable[..., Finished]) -> None:
+def test_nothing_is_overwritten_and_what_is_no_onnx_file_refused(
+    trained_run: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"precious")
     line = one_error(cli("export", trained_run, "--out", path), 2)
     assert line == f"{path}: exists already and is not overwritten; name another file with --out FILE"
     assert path.read_bytes() == b"precious"
-
-
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path, cli: Callable[..., Finished]) -> None:
-    (tmp_path / "a.onnx").write_bytes(b"no graph at all")
-    line = one_error(cli("predict", tmp_path / "a.onnx", "a.png"), 2)
-    assert line.startswith(f"{tmp_path / 'a.onnx'}: cannot be read as an ONNX file: ")
+    assert one_error(cli("predict", path, "a.png"), 2).startswith(f"{path}: cannot be read as an ONNX file: ")
 
 
 def test_what_does_not_go_together_is_refused(file: Path, trained_run: Path, cli: Callable[..., Finished]) -> None:

@@ -1,5 +1,6 @@
 """A trained network is found and loaded, and nothing that lies in its place is run."""
 
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def change(run_dir: Path, **values: object) -> None:
     """Sets values in a run's config.yaml, `__` in place of the dots."""
     cfg = OmegaConf.load(run_dir / "config.yaml")
     for key, value in values.items():
-        OmegaConf.update(cfg, key.replace("__", "."), value, force_add=True)
+        OmegaConf.update(cfg, key.replace("__", "."), value, merge=False, force_add=True)
     OmegaConf.save(cfg, run_dir / "config.yaml")
 
 
@@ -55,69 +56,36 @@ def test_a_configuration_from_before_a_key_existed_will_do(run_dir: Path) -> Non
     assert load(run_dir).cfg.cuda_graph is False
 
 
-def without_checkpoint(run_dir: Path) -> Path:
-    (run_dir / "last.ckpt").unlink()
-    return run_dir
+def saved(**contents: object) -> bytes:
+    torch.save(contents, file := io.BytesIO())
+    return file.getvalue()
 
 
-def without_config(run_dir: Path) -> Path:
-    (run_dir / "config.yaml").unlink()
-    return run_dir / "best.ckpt"
-
-
-def of_another_network(run_dir: Path) -> Path:
-    state = {f"net.{name}": value for name, value in Net2().state_dict().items()}
-    torch.save({"state_dict": state}, run_dir / "last.ckpt")
-    return run_dir
-
-
-def cut_off(run_dir: Path) -> Path:
-    path = run_dir / "last.ckpt"
-    path.write_bytes(path.read_bytes()[:5000])
-    return path
-
-
-def no_lightning(run_dir: Path) -> Path:
-    torch.save({"weights": torch.zeros(3)}, run_dir / "last.ckpt")
-    return run_dir
-
-
-def text_for_config(run_dir: Path) -> Path:
-    (run_dir / "config.yaml").write_text("- a\n: b", "utf-8")
-    return run_dir
-
-
-def broken_rule(run_dir: Path) -> Path:
-    change(run_dir, gate__min_accuracy=99.4)
-    return run_dir
-
-
-def torch_export(run_dir: Path) -> Path:
-    (run_dir / "net.pt2").touch()
-    return run_dir / "net.pt2"
+OTHER = saved(state_dict={f"net.{name}": value for name, value in Net2().state_dict().items()})
+NO_CONFIG = r"config\.yaml: holds no run's configuration, by which the network is built: "
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("file", "content", "model", "message"),
     [
-        (lambda run_dir: run_dir / "nowhere", r"nowhere: there is no such file or folder; name a run directory"),
-        (without_checkpoint, r"run: there is no last\.ckpt, which gate\.rule=last judges; has the run finished\?"),
-        (
-            without_config,
-            r"config\.yaml: holds no run's configuration, by which the network is built: No such file or directory",
-        ),
-        (of_another_network, r"last\.ckpt: holds the weights of another network than config\.yaml's .*TwoPool: Missing key"),
-        (cut_off, r"last\.ckpt: is no checkpoint of a run: "),
-        (no_lightning, r"last\.ckpt: is no checkpoint of a run: KeyError: 'state_dict'"),
-        (text_for_config, r"config\.yaml: holds no run's configuration"),
-        (broken_rule, r"config\.yaml: holds no run's configuration.*: gate\.min_accuracy=99\.4: "),
-        (torch_export, r"net\.pt2: torch\.export files can hold code, and are not read; name the run directory"),
+        ("nowhere", None, "nowhere", r"nowhere: there is no such file or folder; name a run directory"),
+        ("last.ckpt", None, ".", r"run: there is no last\.ckpt, which gate\.rule=last judges; has the run finished\?"),
+        ("last.ckpt", OTHER, ".", r"ckpt: holds the weights of another network than config\.yaml's .*TwoPool: Missing key"),
+        ("last.ckpt", OTHER[:5000], "last.ckpt", r"last\.ckpt: is no checkpoint of a run: "),
+        ("last.ckpt", saved(weights=torch.zeros(3)), ".", r"last\.ckpt: is no checkpoint of a run: KeyError: 'state_dict'"),
+        ("config.yaml", None, "best.ckpt", NO_CONFIG + "No such file or directory"),
+        ("config.yaml", b"- a\n: b", ".", NO_CONFIG),
+        ("config.yaml", b"seed: -1", ".", NO_CONFIG + "seed=-1: "),
+        ("net.pt2", b"", "net.pt2", r"net\.pt2: torch\.export files can hold code, and are not read; name the run directory"),
     ],
 )
 def test_bad_input_gets_one_line(
-    run_dir: Path, cli: Callable[..., Finished], damage: Callable[[Path], Path], message: str
+    run_dir: Path, cli: Callable[..., Finished], file: str, content: bytes | None, model: str, message: str
 ) -> None:
-    assert re.search(message, one_error(cli("predict", damage(run_dir), "picture.png"), 2))
+    (run_dir / file).unlink(missing_ok=True)
+    if content is not None:
+        (run_dir / file).write_bytes(content)
+    assert re.search(message, one_error(cli("predict", run_dir / model, "picture.png"), 2))
 
 
 class Own(nn.Sequential):
@@ -128,9 +96,7 @@ class Own(nn.Sequential):
 
 
 def test_a_network_of_ones_own_needs_trust(run_dir: Path) -> None:
-    cfg = OmegaConf.load(run_dir / "config.yaml")
-    cfg.model = {"_target_": f"{__name__}.Own"}
-    OmegaConf.save(cfg, run_dir / "config.yaml")
+    change(run_dir, model={"_target_": f"{__name__}.Own"})
     torch.save({"state_dict": {f"net.{name}": value for name, value in Own().state_dict().items()}}, run_dir / "last.ckpt")
     with pytest.raises(ConfigError, match="give --trust"):
         load(run_dir)

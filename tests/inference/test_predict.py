@@ -11,19 +11,22 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from mnist_lightning.data.datamodule import synthetic
 from mnist_lightning.inference import predict
-from mnist_lightning.inference.load import load, load_data
-from mnist_lightning.inference.photos import prepare
+from mnist_lightning.inference.load import load
 from tests.conftest import Finished
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with ten drawn digits, dark on light and enlarged, named by what they show."""
+    """Ten drawn digits, enlarged, dark on light, off centre and in uneven light, named by what they show."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     images, labels = synthetic.draw(10, seed=7)
     for image, label in zip(images, labels.tolist(), strict=True):
-        ImageOps.invert(Image.fromarray(image.numpy()).resize((150, 150))).save(folder / f"{label}.png")
+        enlarged = Image.fromarray(image.numpy()).resize((200, 200), Image.Resampling.BICUBIC)
+        margins = (9 * label, 21 * label % 100, 99 - 9 * label, 33 * label % 100)
+        paper = 1 - 0.8 * pil_to_tensor(ImageOps.expand(enlarged, margins))[0] / 255
+        light = torch.linspace(120, 240, paper.shape[1])
+        Image.fromarray((paper * light).byte().numpy()).save(folder / f"{label}.png")
     return folder
 
 
@@ -60,25 +63,5 @@ def test_json(trained_run: Path, pictures: Path, cli: Callable[..., Finished]) -
     [record] = json.loads(done.out)
     assert record["digit"] == 3
     assert set(record) == {"file", "digit", "confidence", "runner_up", "runner_up_confidence", "probabilities"}
-
-
-def test_all_refused(trained_run: Path, tmp_path: Path, cli: Callable[..., Finished]) -> None:
-    done = cli("predict", trained_run, tmp_path / "a.png", "--json")
-    assert (done.status, done.out) == (2, "[]\n")
-
-
-def test_digits_keep_their_accuracy_as_photos(trained_run: Path, tmp_path: Path) -> None:
-    """Enlarged, inverted, off centre and in uneven light, as well as in the data set itself."""
-    trained = load(trained_run)
-    test = load_data(trained.cfg).splits["test"]
-    images, labels = test.images[:30], test.labels[:30]
-    photos = []
-    for index, image in enumerate(images):
-        enlarged = Image.fromarray(image.numpy()).resize((200, 200), Image.Resampling.BICUBIC)
-        margins = (3 * index, 7 * index % 100, 99 - 3 * index, 11 * index % 100)
-        paper = 1 - 0.8 * pil_to_tensor(ImageOps.expand(enlarged, margins))[0] / 255
-        light = torch.linspace(120, 240, paper.shape[1])
-        Image.fromarray((paper * light).byte().numpy()).save(tmp_path / "a.png")
-        photos.append(prepare(tmp_path / "a.png"))
-    before, after = ((trained.net(x).argmax(1) == labels).double().mean() for x in (images, torch.stack(photos)))
-    assert after >= before - 0.04
+    refused = cli("predict", trained_run, "gone.png", "--json")
+    assert (refused.status, refused.out) == (2, "[]\n")

@@ -16,9 +16,7 @@ def dropped_positions(num: int, p: float) -> Tensor:
 
     The distance from one dropped element to the next is geometric: 1 + ⌊log(u) / log(1 - p)⌋ for u uniform in (0, 1]
     (Devroye, 1986, "Non-Uniform Random Variate Generation", section X.2), in double precision, which does not cut long gaps.
-
-    Returns:
-        Ascending int64 positions in [0, num), on the CPU.
+    Positions are ascending int64, on the CPU.
     """
     expected = num * p
     num_gaps = int(expected + 5 * math.sqrt(expected) + 10)  # enough but for once in millions of draws
@@ -30,15 +28,13 @@ def dropped_positions(num: int, p: float) -> Tensor:
 
 
 def _scale_and_drop(values: Tensor, positions: Tensor, scale: float) -> Tensor:
-    """Scales all values and zeroes those at the positions, counted in the order of memory."""
+    """Positions are counted in the order of memory."""
     out = values * scale
     out.as_strided((out.numel(),), (1,))[positions] = 0.0
     return out
 
 
 class _Drop(torch.autograd.Function):
-    """Forward and backward are the same: scale what is kept, zero what is dropped."""
-
     @staticmethod
     def forward(ctx: Any, values: Tensor, positions: Tensor, scale: float) -> Tensor:
         ctx.scale = scale

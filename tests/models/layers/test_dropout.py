@@ -61,7 +61,6 @@ def test_values_are_scaled_and_the_gradient_has_the_same_mask(memory_format: tor
     torch.testing.assert_close(out[kept], (values / 0.75)[kept])
     upstream = torch.rand(8, 6, 10, 10)  # contiguous: the gradient may come in another memory format
     out.backward(upstream)
-    assert values.grad is not None
     torch.testing.assert_close(values.grad, upstream * kept / 0.75)
 
 
@@ -69,7 +68,6 @@ def test_dimensions_other_than_four_work() -> None:
     values = torch.ones(100, 30, requires_grad=True)
     out = Dropout(0.5)(values.T)
     out.sum().backward()
-    assert values.grad is not None
     assert torch.equal(values.grad, out.detach().T)
 
 
@@ -78,11 +76,3 @@ def test_it_is_nn_dropout_in_evaluation_and_at_the_ends() -> None:
     assert torch.equal(Dropout(0.5).eval()(values), values)
     assert torch.equal(Dropout(0.0)(values), values)
     assert not Dropout(1.0)(values).any()
-
-
-def test_the_seed_repeats_the_mask() -> None:
-    def draw() -> torch.Tensor:
-        torch.manual_seed(3)
-        return Dropout(0.1)(torch.ones(1000))
-
-    assert torch.equal(draw(), draw())

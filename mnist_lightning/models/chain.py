@@ -1,16 +1,19 @@
-"""Channel widths as every network takes them: a list of a known length, and what counts as a parameter."""
+"""What the networks share: layers one after another, channel widths of a known number, and what counts as a parameter."""
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
+
+
+class Chain(nn.Sequential):
+    """Layers that run one after another; the last one's `(N, 10, 1, 1)` are the logits `(N, 10)`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).flatten(1)
 
 
 def exactly(num: int, channels: Sequence[int]) -> Sequence[int]:
-    """Returns the widths unchanged.
-
-    Raises:
-        ValueError: There are more or fewer than the network has places for.
-    """
+    """The widths; a ValueError where there are more or fewer than the network has places for."""
     if len(channels) != num:
         raise ValueError(f"channels={list(channels)} must be a list of {num} widths, not of {len(channels)}")
     return channels

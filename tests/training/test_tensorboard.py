@@ -70,7 +70,7 @@ def ended_by(error: BaseException, owner: type, method: str, number: int) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, method, dying)
         if isinstance(error, Killed):
-            patch.setattr(fit.Ending, "__exit__", lambda *args: None)
+            patch.setattr(fit, "conclude", lambda *args: None)
         with pytest.raises(type(error)):
             yield
 

@@ -1,7 +1,9 @@
 """What the tests share: composed configurations, the command line in-process, a miniature MNIST, and the real one."""
 
+import csv
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,9 @@ from mnist_lightning.__main__ import main
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import mnist_files, synthetic
 from mnist_lightning.evaluation.verdict import Verdict
+from mnist_lightning.training import fit
 from mnist_lightning.training.fit import run
+from mnist_lightning.training.lit_module import LitClassifier
 
 # Tensors this small gain nothing from a second thread, and the tests share the machine.
 torch.set_num_threads(1)
@@ -131,6 +136,58 @@ def only_run(root: Path) -> Path:
 def read_verdict(run_dir: Path) -> dict[str, Any]:
     verdict: dict[str, Any] = json.loads((run_dir / "verdict.json").read_text("utf-8"))
     return verdict
+
+
+def read_rows(run_dir: Path) -> list[dict[str, str]]:
+    """Of metrics.csv, without the seconds, which differ from run to run."""
+    table = csv.DictReader((run_dir / "metrics.csv").read_text("utf-8").splitlines())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in table]
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return state
+
+
+def assert_same_weights(one: Path, other: Path, checkpoint: str = "last.ckpt") -> None:
+    """Bit for bit, of two run directories."""
+    mine, others = read_weights(one / checkpoint), read_weights(other / checkpoint)
+    assert mine.keys() == others.keys()
+    assert [name for name in mine if not torch.equal(mine[name], others[name])] == []
+
+
+@contextmanager
+def at_call(
+    number: int, act: Callable[[], object], method: str = "training_step", owner: type = LitClassifier
+) -> Iterator[None]:
+    """Lets something happen before the given call of a method, counted from 1."""
+    calls, original = itertools.count(1), getattr(owner, method)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            act()
+        return original(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, called)
+        yield
+
+
+def throw(error: BaseException) -> None:
+    raise error
+
+
+class Killed(BaseException):
+    """Stands for what gives a run no time to clean up."""
+
+
+@contextmanager
+def killed_at(number: int, method: str = "training_step", owner: type = LitClassifier) -> Iterator[None]:
+    """A run in it dies before the given call of a method, and leaves no verdict."""
+    with pytest.MonkeyPatch.context() as patch, at_call(number, lambda: throw(Killed()), method, owner):
+        patch.setattr(fit, "conclude", lambda *args: None)
+        with pytest.raises(Killed):
+            yield
 
 
 def idx_bytes(tensor: Tensor) -> bytes:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 def _uniform(low: float, high: float, like: Tensor) -> Tensor:
-    """Draws one number per image, uniform in [low, high): `(N,)` on the images' device."""
+    """One number per image, in [low, high): `(N,)` on the images' device."""
     return torch.empty(len(like), device=like.device).uniform_(low, high)
 
 
@@ -45,15 +45,8 @@ def affine(
 ) -> Tensor:
     """Applies to each image its own affine map about the image centre: shear, then scale and rotation, then translation.
 
-    Args:
-        images: `(N, C, H, W)`.
-        angle_deg: `(N,)`, counter-clockwise.
-        shift_px: `(N, 2)`, right and down, in pixels.
-        scale: `(N,)`, above 0.
-        shear_deg: `(N,)`, parallel to the x axis.
-        displacement_px: `(N, 2, H, W)`, right and down: how far from its place each pixel looks for its value, on top.
-        fill: Value outside the image.
-        interpolation: "bilinear" or "nearest".
+    Angle and shear (parallel to the x axis) are `(N,)`, scale `(N,)` above 0, shift `(N, 2)`, right and down. On top of the map
+    each pixel looks for its value as far from its place as `displacement_px` says, `(N, 2, H, W)`, right and down.
 
     Source: the map of torchvision's `RandomAffine` (transforms.functional.affine), whose rotation angle is clockwise.
     """
@@ -63,14 +56,8 @@ def affine(
     # The y axis points down, so a counter-clockwise turn is R = [[cos, sin], [-sin, cos]]; the shear is S = [[1, -slope],
     # [0, 1]]. grid_sample asks where each output pixel comes from, (scale · R · S)⁻¹ = S⁻¹ · Rᵀ / scale, applied to the
     # output position less the shift.
-    inverse = torch.stack(
-        [
-            torch.stack([cos + slope * sin, slope * cos - sin], dim=-1),
-            torch.stack([sin, cos], dim=-1),
-        ],
-        dim=-2,
-    )  # (N, 2, 2)
-    inverse = inverse / scale[:, None, None]
+    rows = torch.stack([cos + slope * sin, slope * cos - sin], dim=-1), torch.stack([sin, cos], dim=-1)
+    inverse = torch.stack(rows, dim=-2) / scale[:, None, None]  # (N, 2, 2)
     offset = -(inverse @ shift_px[:, :, None])  # (N, 2, 1), in pixels
     # affine_grid works in units of half a side: x in [-1, 1] spans the width, y the height.
     half = _half_sides(height, width, images.device)
@@ -84,28 +71,22 @@ def affine(
 
 
 class Affine:
-    """Random rotation, translation, scale and shear.
+    """Random rotation, translation, scale and shear, each uniform in its range.
 
-    Args:
-        degrees: Rotation, uniform in [-degrees, degrees].
-        translate: Shift along each axis, uniform in ± this fraction of the side.
-        scale: Lowest and highest scale factor.
-        shear: Shear parallel to the x axis in degrees, uniform in [-shear, shear].
-        fill: Grey value outside the image, in [0, 255].
-        interpolation: "bilinear" or "nearest".
-        anneal_from: Share of the run after which all ranges shrink, epoch by epoch and linearly, to nothing in the last
-            epoch, so that a network too small for all distortions ends on images as they are; 1 keeps them throughout.
+    Annealed, all ranges shrink, epoch by epoch and linearly, to nothing in the last epoch, so that a network too small for all
+    distortions ends on images as they are.
     """
 
+    # No dataclasses here: Hydra would take them for configurations.
     def __init__(
         self,
-        degrees: float,
-        translate: float = 0.0,
-        scale: Sequence[float] = (1.0, 1.0),
-        shear: float = 0.0,
-        fill: float = 0.0,
-        interpolation: str = "bilinear",
-        anneal_from: float = 1.0,
+        degrees: float,  # ± degrees of rotation
+        translate: float = 0.0,  # ± along each axis, a fraction of the side
+        scale: Sequence[float] = (1.0, 1.0),  # lowest and highest factor
+        shear: float = 0.0,  # ± degrees, parallel to the x axis
+        fill: float = 0.0,  # grey value outside the image, in [0, 255]
+        interpolation: str = "bilinear",  # or "nearest"
+        anneal_from: float = 1.0,  # share of the run after which the ranges shrink; 1: they do not
     ) -> None:
         self.degrees = degrees
         self.translate = translate
@@ -126,18 +107,12 @@ class Affine:
         height, width = images.shape[-2:]
         self.strength = strength = self.strength.to(images.device)
         angle = _uniform(-self.degrees, self.degrees, images)
-        shift = torch.stack(
-            [
-                _uniform(-self.translate * width, self.translate * width, images),
-                _uniform(-self.translate * height, self.translate * height, images),
-            ],
-            dim=-1,
-        )
+        right_and_down = [_uniform(-self.translate * side, self.translate * side, images) for side in (width, height)]
         scale = _uniform(self.scale[0], self.scale[1], images)
         return affine(
             images,
             angle_deg=strength * angle,
-            shift_px=strength * shift,
+            shift_px=strength * torch.stack(right_and_down, dim=-1),
             scale=torch.lerp(torch.ones_like(scale), scale, strength),
             shear_deg=strength * _uniform(-self.shear, self.shear, images),
             displacement_px=self._displacement(images),
@@ -154,12 +129,8 @@ class Elastic(Affine):
     """An affine map with a smooth random displacement of every pixel: strokes bend, each in its own way.
 
     Displacements are drawn at the knots of a coarse grid and interpolated bicubically (Ronneberger et al., 2015, "U-Net",
-    section 3.1; the idea is Simard et al.'s, 2003).
-
-    Args:
-        amplitude: Standard deviation of the displacement of a knot along each axis, in pixels.
-        knots: Of the grid, along each side; from edge to edge.
-        **kwargs: As `Affine`.
+    section 3.1; the idea is Simard et al.'s, 2003). `amplitude` is the standard deviation of the displacement of a knot along
+    each axis, in pixels; there are `knots` along each side of the grid, from edge to edge.
     """
 
     def __init__(self, amplitude: float, knots: int = 6, **kwargs: Any) -> None:
@@ -174,7 +145,7 @@ class Elastic(Affine):
 
 
 class Rotation(Affine):
-    """Random rotation about the image centre, uniform in [-degrees, degrees]; see `Affine` for the arguments."""
+    """Random rotation about the image centre."""
 
     def __init__(self, degrees: float, fill: float = 0.0, interpolation: str = "bilinear") -> None:
         super().__init__(degrees, fill=fill, interpolation=interpolation)
@@ -195,10 +166,7 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 class Published:
     """The augmentation of the study's experiment 3: brightness, then contrast, then rotation, nearest neighbour, black fill.
 
-    Args:
-        brightness: Factor uniform in [1 - brightness, 1 + brightness].
-        contrast: Factor uniform in [1 - contrast, 1 + contrast].
-        degrees: Rotation, uniform in [-degrees, degrees].
+    Brightness and contrast change by a factor in 1 ± theirs.
     """
 
     def __init__(self, brightness: float = 0.4, contrast: float = 0.4, degrees: float = 5.0) -> None:

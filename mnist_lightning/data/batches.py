@@ -14,7 +14,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class InMemoryImages(Dataset[Batch]):
-    """Images and labels as two tensors on one device; an index tensor fetches a whole batch at once."""
+    """Two tensors on one device; an index tensor fetches a whole batch at once."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images = images
@@ -47,11 +47,6 @@ class IndexBatches(DistributedSampler[Batch]):
     The order of an epoch depends on seed and epoch alone (Lightning calls `set_epoch`). Of several processes each gets a share:
     shuffled, all get equally many, a few images twice; in order, every image goes to one process only, so that an evaluation
     counts it once. A DataLoader takes it as its `sampler`, with `batch_size=None`.
-
-    Args:
-        dataset: Images to index.
-        batch_size: Images per batch of this process.
-        **order: As `DistributedSampler`: shuffle, seed, num_replicas, rank.
     """
 
     def __init__(self, dataset: InMemoryImages, batch_size: int, **order: Any) -> None:
@@ -73,18 +68,10 @@ class IndexBatches(DistributedSampler[Batch]):
 
 
 def balanced_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits indices into training and hold-out, the hold-out drawn at random with equally many images of each class.
+    """Indices of the training and of the hold-out images, ascending; the hold-out is drawn with equally many of each class.
 
-    Args:
-        labels: `(N,)`, classes 0 … 9.
-        num_val: Images to hold out; where it is no multiple of ten, the first classes give one image more.
-        seed: Of the draw alone: it does not touch the global generator.
-
-    Returns:
-        Indices of the training and of the hold-out images, each in ascending order.
-
-    Raises:
-        ValueError: A class would have no image left to train on.
+    Where `num_val` is no multiple of ten, the first classes give one image more. The global generator is not touched.
+    Raises a ValueError where a class would have no image left to train on.
     """
     generator = torch.Generator().manual_seed(seed)
     held_out = torch.zeros(len(labels), dtype=torch.bool)

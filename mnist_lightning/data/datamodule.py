@@ -1,7 +1,6 @@
-"""The data modules: MNIST with its official split, and drawn digits in its place; train-only augmentation; whole-batch loaders.
+"""The data modules: MNIST with its official split, and drawn digits in its place.
 
-Shape letters: N images, side 28. Images are uint8 `(N, 28, 28)` in memory and float32 `(N, 1, 28, 28)`, normalised, on the
-device; labels are int64 `(N,)`.
+Images are uint8 `(N, 28, 28)` in memory and float32 `(N, 1, 28, 28)`, normalised, for the network; labels are int64 `(N,)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,9 +25,9 @@ class DigitsDataModule(L.LightningDataModule):
     published; with one, each epoch is evaluated on the hold-out and the test images wait for `trainer.test`.
 
     Args:
-        batch_size: Images per training step, of all processes together; a last step of one image is part of the one before.
+        batch_size: Images per training step, of all processes together.
         eval_batch_size: Images per evaluation step of each process.
-        val_images: Training images to hold out, class-balanced.
+        val_images: Training images to hold out.
         seed: Of the hold-out and of the order of the training images.
         augmentation: Maps float images `(N, 1, 28, 28)` in [0, 255] to the same; applied to training batches only.
     """
@@ -50,13 +49,12 @@ class DigitsDataModule(L.LightningDataModule):
         self.val_images = val_images
         self.seed = seed
         self.augmentation = augmentation
-        self.next_epoch = 0
-        """Epoch, counted from 0, that training starts with."""
+        self.next_epoch = 0  # counted from 0: that training starts with
         self.splits: dict[str, InMemoryImages] = {}
 
     @property
     def epoch_split(self) -> str:
-        """The images that each epoch is evaluated on: "test" as published, or "val" with a hold-out."""
+        """The images that each epoch is evaluated on."""
         return "val" if self.val_images else "test"
 
     def load(self) -> dict[str, Batch]:

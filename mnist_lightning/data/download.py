@@ -18,16 +18,9 @@ CHUNK_BYTES = 1 << 16
 
 
 def download(name: str, md5: str, folder: Path, mirrors: Sequence[str]) -> Path:
-    """Tries each mirror in turn, unless another process has brought the file by the time it is this one's turn.
+    """Tries each mirror (a base address) in turn, unless another process has brought the file meanwhile.
 
-    Args:
-        name: Of the file, in the folder and at the mirrors.
-        md5: Of its contents.
-        folder: Is made if need be.
-        mirrors: Base addresses.
-
-    Raises:
-        OSError: No mirror has it, or the folder cannot be written; says what went wrong at each.
+    Raises an OSError where no mirror has it, which says what went wrong at each, or where the folder cannot be written.
     """
     reasons = []
     folder.mkdir(parents=True, exist_ok=True)

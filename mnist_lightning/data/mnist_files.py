@@ -36,24 +36,12 @@ class MNISTFileError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class IDXFile:
-    """What is known of one MNIST file.
-
-    The MD5 of the .gz is the one torchvision checks (torchvision.datasets.MNIST.resources); the MD5 of the extracted file is
-    that of its contents, of which a header of four bytes and four for each dimension is a part.
-    """
+    """What is known of one MNIST file."""
 
     name: str
     shape: tuple[int, ...]
-    md5_gz: str
-    md5: str
-
-    @property
-    def header_bytes(self) -> int:
-        return 4 + 4 * len(self.shape)
-
-    @property
-    def num_bytes(self) -> int:
-        return self.header_bytes + math.prod(self.shape)
+    md5_gz: str  # which torchvision checks (torchvision.datasets.MNIST.resources)
+    md5: str  # of the extracted file
 
 
 FILES = {
@@ -85,23 +73,20 @@ FILES = {
 
 
 def read_idx(path: Path, file: IDXFile) -> Tensor:
-    """Reads one IDX file, gzipped (by its ending) or extracted; the MD5 of its contents implies magic number and shape.
+    """The uint8 tensor in an IDX file, gzipped (by its ending) or extracted.
 
-    Returns:
-        uint8 tensor of the file's shape.
-
-    Raises:
-        MNISTFileError: The contents are not this file's; the file is left as it is.
+    Raises a MNISTFileError where the contents are not this file's: their MD5 implies magic number and shape.
     """
+    num_header_bytes = 4 + 4 * len(file.shape)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as opened:
-            contents = opened.read(file.num_bytes + 1)
+            contents = opened.read(num_header_bytes + math.prod(file.shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _refused(path, f"cannot be read: {one_line(error)}") from error
     found = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     if found != file.md5:
         raise _refused(path, f"is not MNIST's {file.name}: MD5 {found} in place of {file.md5}")
-    pixels = bytearray(contents[file.header_bytes :])  # a copy of its own, which torch may write to
+    pixels = bytearray(contents[num_header_bytes:])  # a copy of its own, which torch may write to
     return torch.frombuffer(pixels, dtype=torch.uint8).reshape(file.shape)
 
 
@@ -129,15 +114,9 @@ def find(folder: Path, file: IDXFile) -> Path | None:
 
 
 def locate(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[tuple[str, str], Path]:
-    """Finds the four files in one of the places, or downloads the missing ones into `root`.
+    """Finds the four files in `root` or else in one of the places, or downloads the missing ones into `root`.
 
-    Args:
-        root: First folder to look in, and the folder to download to.
-        places: Other folders to look in, in order.
-        mirrors: Base addresses to download from, in order; empty means never download.
-
-    Raises:
-        MNISTNotFoundError: Says what to do, where was looked, and why the download failed.
+    Mirrors are base addresses; without any nothing is downloaded. Raises a MNISTNotFoundError.
     """
     folders = candidates(root, places)
     for folder in folders:
@@ -167,11 +146,7 @@ def _not_found(target: Path, folders: Sequence[Path], reason: str) -> str:
 
 
 def load(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Reads MNIST with its official split; the same images for every run of a process, for none to write to.
-
-    Returns:
-        "train": uint8 images `(60000, 28, 28)` and int64 labels `(60000,)`; "test": the same of the 10,000 test images.
-    """
+    """The uint8 images `(N, 28, 28)` and int64 labels `(N,)` of "train" and "test", for no run of the process to write to."""
     paths = locate(root, places, mirrors)
     log.info("MNIST: %s", paths["train", "images"].parent)
     tensors = {key: _read_once(paths[key], file, stamp(paths[key])) for key, file in FILES.items()}
@@ -180,5 +155,5 @@ def load(root: str, places: Sequence[str], mirrors: Sequence[str]) -> dict[str, 
 
 @functools.lru_cache(maxsize=len(FILES))  # one copy of MNIST, 55 MB
 def _read_once(path: Path, file: IDXFile, as_it_is: Stamp) -> Tensor:
-    """`read_idx`, but for a file that this process has read and checked as it is: the jobs of a sweep follow one another."""
+    """`read_idx`, but for a file that this process has read as it is: the jobs of a sweep follow one another."""
     return read_idx(path, file)

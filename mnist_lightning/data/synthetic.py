@@ -65,13 +65,9 @@ def _paint(labels: Tensor, generator: torch.Generator) -> Tensor:
     angle, slant = torch.deg2rad(uniform(-12, 12)), uniform(-0.25, 0.25)
     width, height = uniform(12, 21), uniform(17, 21)  # pixels
     cos, sin = torch.cos(angle), torch.sin(angle)
-    matrix = torch.stack(
-        [
-            torch.stack([width * cos, height * (sin + slant * cos)], dim=-1),
-            torch.stack([-width * sin, height * (cos - slant * sin)], dim=-1),
-        ],
-        dim=-2,
-    )  # (N, 2, 2)
+    right = torch.stack([width * cos, height * (sin + slant * cos)], dim=-1)
+    down = torch.stack([-width * sin, height * (cos - slant * sin)], dim=-1)
+    matrix = torch.stack([right, down], dim=-2)  # (N, 2, 2)
     ends = torch.einsum("nij,nskj->nski", matrix, ends) + SIDE / 2 + uniform(-1.5, 1.5, 1, 1, 2)
 
     centres = torch.arange(SIDE) + 0.5
@@ -88,11 +84,7 @@ def _paint(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 @functools.lru_cache(maxsize=2)  # seconds of work, once for all jobs of a sweep that follow one another
 def draw(num_images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draws that many digits, the ten classes in equal parts and in random order.
-
-    Returns:
-        uint8 images `(num_images, 28, 28)` in [0, 255] and int64 labels `(num_images,)`; the same seed draws the same digits.
-    """
+    """Digits as uint8 images `(N, 28, 28)` and int64 labels `(N,)`, the ten classes in equal parts and in random order."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num_images)[torch.randperm(num_images, generator=generator)] % 10
     return torch.cat([_paint(chunk, generator) for chunk in labels.split(CHUNK)]), labels

@@ -1,6 +1,6 @@
 """What a trained network sees and gets wrong, as figures: confusion matrix, worst mistakes, augmentation, filters, layers.
 
-Shape letters: N images, side 28; C channels of a convolution, K its kernel's side.
+Images are grey values `(N, 28, 28)`, logits `(N, 10)`, targets `(N,)`.
 """
 
 import math
@@ -27,12 +27,7 @@ SIDE_COLOR, FIELD_COLOR = "#7a9cc6", "#b5402a"
 
 
 def confusion_matrix(logits: Tensor, targets: Tensor) -> Figure:
-    """Counts of every true and predicted digit, and beside each row the share of that digit classified right.
-
-    Args:
-        logits: `(N, 10)`.
-        targets: `(N,)`.
-    """
+    """Counts of every true and predicted digit, and beside each row the share of that digit classified right."""
     counts = multiclass_confusion_matrix(logits, targets, NUM_CLASSES)
     mistakes = counts.float().fill_diagonal_(0)
     most = max(10.0, float(mistakes.max()))
@@ -53,13 +48,7 @@ def confusion_matrix(logits: Tensor, targets: Tensor) -> Figure:
 
 
 def worst_mistakes(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
-    """The images that the network got wrong with the highest confidence, each with true and predicted digit and confidence.
-
-    Args:
-        images: Grey values `(N, 28, 28)`.
-        logits: `(N, 10)`.
-        targets: `(N,)`.
-    """
+    """The images that the network got wrong with the highest confidence, each with true and predicted digit and confidence."""
     confidences, preds = logits.float().softmax(dim=1).max(dim=1)
     wrong = (preds != targets).nonzero().squeeze(1)
     worst = wrong[confidences[wrong].argsort(descending=True)[:NUM_MISTAKES]]
@@ -69,13 +58,7 @@ def worst_mistakes(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
 
 
 def predictions(images: Tensor, logits: Tensor, targets: Tensor) -> Figure:
-    """The first 24 images, each with predicted and true digit, as published; a wrong prediction in red.
-
-    Args:
-        images: Grey values `(N, 28, 28)`.
-        logits: `(N, 10)`.
-        targets: `(N,)`.
-    """
+    """The first 24 images, each with predicted and true digit, as published; a wrong prediction in red."""
     pairs = list(zip(logits.argmax(dim=1).tolist(), targets.tolist(), strict=True))[:NUM_SHOWN]
     labels = [f"{pred} ({truth})" for pred, truth in pairs]
     colors = ["black" if pred == truth else FIELD_COLOR for pred, truth in pairs]
@@ -105,12 +88,7 @@ def _labelled(title: str, images: Tensor, labels: Sequence[str], colors: Sequenc
 
 
 def augmentation(before: Tensor, after: Tensor) -> Figure:
-    """Training images before and after augmentation, the same place in both halves.
-
-    Args:
-        before: Grey values `(N, 28, 28)`.
-        after: The same images augmented.
-    """
+    """Training images before and after augmentation, the same place in both halves."""
     figure = Figure(figsize=(8.0, 4.3), dpi=110, layout="constrained")
     for axes, images, title in zip(figure.subplots(1, 2), (before, after), ("as they are", "augmented"), strict=True):
         axes.imshow(_mosaic(images, NUM_COLUMNS), cmap="gray_r", vmin=0, vmax=255)
@@ -120,11 +98,7 @@ def augmentation(before: Tensor, after: Tensor) -> Figure:
 
 
 def filters(weight: Tensor) -> Figure:
-    """The kernels of a first convolution, negative weights blue and positive ones red.
-
-    Args:
-        weight: `(C, 1, K, K)`.
-    """
+    """The kernels `(C, 1, K, K)` of a first convolution, negative weights blue and positive ones red."""
     columns = min(8, len(weight))
     title = f"{len(weight)} filters of {weight.shape[-2]}×{weight.shape[-1]} pixels"
     figure, axes = _canvas(0.6 + 0.8 * -(-len(weight) // columns), title)

@@ -34,12 +34,7 @@ def broken_rules(
 ) -> list[str]:
     """Every way in which a network breaks the gate's contract; none when it keeps it.
 
-    Args:
-        model: Its name.
-        params: Its trainable parameters, which must be strictly fewer than `max_params`.
-        accuracy: On the test images, a fraction; None before there is one.
-        judged: Whether the accuracy is judged; it is on MNIST alone.
-        rule: By which the accuracy is that of a run.
+    The accuracy is a fraction of the test images, None before there is one, and judged on MNIST alone.
     """
     reasons = []
     if params >= max_params:
@@ -56,7 +51,6 @@ class Gate(L.Callback):
     Args:
         max_params: Trainable parameters must be strictly fewer.
         min_accuracy: Test accuracy to reach, a fraction in (0, 1].
-        within_epochs: Epochs within which to reach it.
         rule: One of `RULES`; with a hold-out "last" or "selected".
         on_miss: "fail" raises a `GateError`; "warn" only records the miss.
         model: Name of the network for messages and the verdict.
@@ -130,7 +124,7 @@ class Gate(L.Callback):
         return {epoch: round(accuracy * num_images) / num_images if math.isfinite(accuracy) else accuracy}
 
     def _seconds(self) -> float:
-        """Wall time of the run so far, with what it took before it was resumed."""
+        """Wall time of the run, with what it took before it was resumed."""
         return self.earlier_s + time.monotonic() - self.started_s
 
     def _close(self) -> None:
@@ -146,11 +140,7 @@ class Gate(L.Callback):
             raise GateError("; ".join(self.reasons))
 
     def _accuracy_by_rule(self) -> float:
-        """Test accuracy of the run.
-
-        Raises:
-            GateError: It was not measured, or is no number.
-        """
+        """Test accuracy of the run; raises a GateError where it was not measured, or is no number."""
         accuracies = self.tested
         if self.epoch_split == "test":
             accuracies = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if epoch <= self.within_epochs}
@@ -172,23 +162,20 @@ class Gate(L.Callback):
     def verdict(self, seed: int, stopped: str | None = None, why: str = "") -> Verdict:
         """The run's verdict; `stopped` is "error" or "interrupted" for one that ended before it could be judged."""
         accuracy = None if stopped else self.accuracy
-        interval = None
-        if accuracy is not None and self.test_images:
-            interval = wilson_interval(accuracy * self.test_images, self.test_images)
+        images = self.test_images
         status = stopped or (MISSED if self.reasons else PASSED)
         finite = {epoch: accuracy for epoch, accuracy in self.accuracy_of_epoch.items() if math.isfinite(accuracy)}
-        best_epoch = max(finite, key=lambda epoch: (finite[epoch], -epoch), default=None)  # the earliest of equals
         return Verdict(
             status=status,
             passed=status == PASSED,
             reasons=[why] if stopped else self.reasons,
             accuracy=accuracy,
-            best_accuracy=None if best_epoch is None else finite[best_epoch],
-            best_epoch=best_epoch,
+            best_accuracy=max(finite.values(), default=None),
+            best_epoch=max(finite, key=finite.__getitem__, default=None),  # the earliest of equals
             last_accuracy=finite.get(self.epochs),
             epoch_split=self.epoch_split,
-            interval_95=interval,
-            test_images=self.test_images,
+            interval_95=wilson_interval(accuracy * images, images) if accuracy is not None and images else None,
+            test_images=images,
             selected_on_test=self.epoch_split == "test" and self.rule == "best",
             accuracy_judged=self.judged,
             params=self.params,

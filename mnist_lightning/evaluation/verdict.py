@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from mnist_lightning import files
-from mnist_lightning.evaluation.statistics import wilson_interval as wilson_interval
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
 
@@ -23,27 +22,20 @@ class Verdict:
 
     __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # for those who read it back: a measured figure is a number
 
-    status: str
-    """"passed", "missed", "error" (crashed) or "interrupted"; the last two judge nothing."""
+    status: str  # PASSED, MISSED, ERROR (crashed) or INTERRUPTED; the last two judge nothing
     passed: bool
-    reasons: list[str]
-    """Why it did not pass; empty when it did."""
+    reasons: list[str]  # why it did not pass
     rule: str
-    accuracy: float | None
-    """Test accuracy under the rule: what is compared with `min_accuracy`."""
+    accuracy: float | None  # on the test images, by the rule: what is compared with `min_accuracy`
+    # Best and last are of the images each epoch was evaluated on: "test", or "val" with a hold-out. Epochs count from 1.
     best_accuracy: float | None
     best_epoch: int | None
-    """Counted from 1. Best and last are of the images each epoch was evaluated on: see `epoch_split`."""
     last_accuracy: float | None
     epoch_split: str
-    """"test", or "val" with a hold-out."""
-    interval_95: tuple[float, float] | None
-    """Wilson interval of `accuracy` on `test_images` images."""
+    interval_95: tuple[float, float] | None  # Wilson's, of `accuracy` on `test_images` images
     test_images: int | None
-    selected_on_test: bool
-    """Whether the epoch was chosen by looking at the test set."""
-    accuracy_judged: bool
-    """False on data other than MNIST."""
+    selected_on_test: bool  # whether the epoch was chosen by looking at the test set
+    accuracy_judged: bool  # False on data other than MNIST
     params: int | None
     max_params: int
     min_accuracy: float
@@ -52,18 +44,14 @@ class Verdict:
     model: str
     seed: int
     dataset: str
-    epochs: int
-    """Epochs finished."""
-    seconds: float
-    """Wall time of training and evaluation."""
-    epochs_to_target: int | None = None
-    """First epoch, counted from 1, whose accuracy was at least `min_accuracy`; of the images each epoch was evaluated on."""
+    epochs: int  # finished
+    seconds: float  # wall time of training and evaluation
+    epochs_to_target: int | None = None  # first epoch whose accuracy was at least `min_accuracy`
     exit_status: int = 1
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Writes `verdict.json`."""
         files.write(path, json.dumps(asdict(self), indent=2) + "\n")
 
     def text(self) -> str:

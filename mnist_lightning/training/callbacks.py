@@ -18,8 +18,7 @@ from mnist_lightning.data.augmentation import Affine
 
 
 class EpochStart(L.Callback):
-    """Seeds augmentation and dropout anew, so that an epoch draws the same after a resume as without one, and tells the
-    augmentation which epoch begins."""
+    """Seeds augmentation and dropout anew, so that an epoch draws the same after a resume as without one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -52,9 +51,6 @@ class EpochTable(L.Callback):
 
     Columns: epoch (from 1), step (optimizer steps so far), loss and accuracy of training and evaluation, lr (after the
     epoch's last step), seconds (wall time of the epoch with its evaluation). Accuracies are fractions.
-
-    Args:
-        path: The CSV file; begun anew unless training goes on from a checkpoint.
     """
 
     def __init__(self, path: Path) -> None:

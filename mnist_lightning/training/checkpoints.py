@@ -25,13 +25,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """`NAME.ckpt`, rewritten at the end of every epoch, or of every epoch that is the best so far.
-
-    Args:
-        directory: Of the run.
-        name: Without its ending.
-        monitor: Metric by which an epoch is the best; None takes every epoch.
-    """
+    """`NAME.ckpt`, rewritten at the end of every epoch, or with `monitor` of every epoch that is the best so far."""
 
     def __init__(self, directory: Path, name: str, monitor: str | None = None) -> None:
         super().__init__(directory, filename=name, monitor=monitor, mode="max", enable_version_counter=False)
@@ -47,11 +41,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Weights and plain values of a checkpoint; no code that it may hold is run.
-
-    Raises:
-        ConfigError: It is damaged, no checkpoint, or holds more than weights.
-    """
+    """Weights and plain values of a checkpoint; no code that it may hold is run, and a damaged one is a ConfigError."""
     if not path.is_file():
         raise ConfigError(f"{path}: is no file")
     try:

@@ -12,7 +12,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.batches import Batch, num_training_batches, training_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.training.lit_module import LitClassifier, decay_groups
@@ -21,14 +20,8 @@ BATCHES_PER_CHUNK = 32
 WARM_UP = 3  # steps before the recording, real ones: libraries choose their algorithms and allocate their workspaces in them
 
 
-def require_device() -> None:
-    """Raises a ConfigError where torch finds no CUDA device."""
-    if not torch.cuda.is_available():
-        raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
-
-
 def hand_over_chunks(data: DigitsDataModule) -> None:
-    """Lets the training loader give `BATCHES_PER_CHUNK` batches at a time, as one, and leaves their images as they are."""
+    """Lets the training loader give `BATCHES_PER_CHUNK` batches at a time, as one, of uint8 images."""
     batches, prepared = data.train_dataloader, data.on_after_batch_transfer
 
     def train_dataloader() -> DataLoader[Batch]:
@@ -47,12 +40,7 @@ def hand_over_chunks(data: DigitsDataModule) -> None:
 class GraphedClassifier(LitClassifier):
     """`LitClassifier` that takes a chunk of batches per `training_step` and replays its optimizer steps from a CUDA graph.
 
-    Same steps in the same order with the same random numbers as `LitClassifier`, the learning rate moving before each. Off a
-    CUDA device the steps run one by one as written, without a graph. A last batch of another size is never recorded.
-
-    Args:
-        *parts: As `LitClassifier`.
-        data: Of the run. From here on its training loader hands over chunks of uint8 images, and the step prepares each batch.
+    Same steps in the same order with the same random numbers. A last batch of another size is never recorded.
     """
 
     def __init__(self, *parts: object, data: DigitsDataModule) -> None:
@@ -92,7 +80,6 @@ class GraphedClassifier(LitClassifier):
         self._end_step(loss)
 
     def _optimize(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimizer step; returns loss and logits before it."""
         images, targets = batch
         if self.device.type != "cuda" or len(targets) != self.batch_size:
             return self._plain_step(images, targets)

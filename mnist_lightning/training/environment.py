@@ -16,7 +16,7 @@ VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetri
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The device that the name of one of Lightning's accelerators stands for here."""
+    """The device that the name of a Lightning accelerator stands for here."""
     kind = "cuda" if accelerator == "gpu" else accelerator
     if kind == "auto":
         kind = "mps" if torch.backends.mps.is_available() else "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,16 +29,11 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name()
     if device.type != "cpu":
         return device.type
-    threads = torch.get_num_threads()
-    return f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def cpu_name() -> str:
-    """The processor as Linux names it, or what Python knows of it elsewhere."""
-    info = Path("/proc/cpuinfo")
+    info = Path("/proc/cpuinfo")  # Linux
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def code_hash() -> str:
@@ -50,7 +45,7 @@ def code_hash() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on: packages, a hash of the code, and in a checkout its git revision."""
+    """Of what a result depends on: packages, a hash of the code, and in a checkout its git revision."""
     found = {"python": platform.python_version(), "code": code_hash()}
     for package in VERSIONED:
         with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout without an install

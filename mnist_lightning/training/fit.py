@@ -7,7 +7,6 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -28,7 +27,7 @@ from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import signals
 from mnist_lightning.training.callbacks import EpochBar, EpochStart, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
-from mnist_lightning.training.cuda_graph import GraphedClassifier, require_device
+from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.memory import keep_freed
@@ -36,8 +35,7 @@ from mnist_lightning.training.resume import Taken, look, take_up
 from mnist_lightning.training.tensorboard import Dashboard, Events, record
 
 STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
-# True of this project and of no use to its users.
-SILENCED = (
+SILENCED = (  # true of this project and of no use to its users
     r".*recommended to use `self.log\('.*', ..., sync_dist=True\)`.*",  # summed over the processes already, or the same in all
     r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
     r".*number of training batches .* is smaller than the logging interval.*",  # nothing is logged per step
@@ -49,14 +47,8 @@ SILENCED = (
 def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     """Trains, evaluates and judges, and leaves config, metrics, checkpoints, events and verdict in the directory.
 
-    Args:
-        cfg: Composed from `conf/config.yaml`, without its `hydra` node.
-        output_dir: The run's own directory; one that holds a run already is refused, but with `resume`.
-
-    Raises:
-        ConfigError: A value breaks a rule; nothing was trained.
-        GateError: The contract under `gate` was broken and `gate.on_miss` is "fail".
-        NonFiniteLossError, MNISTNotFoundError, MNISTFileError, OSError: As their names say.
+    Without `resume` a directory that holds a run already is refused. Raises a ConfigError before it has trained, a GateError
+    where the contract under `gate` was broken and `gate.on_miss` is "fail".
     """
     check(cfg)
     quieten()
@@ -67,16 +59,19 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
 
 
 def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
-    """The run in its first process, which alone writes."""
+    """The run in its first process, which alone writes; it leaves a verdict, however it ends."""
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
         show(f"KEPT  {path_as_typed(output_dir)}: finished already, by the same configuration and code")
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
-    with Ending(make_gate(cfg), cfg, output_dir) as ending:
-        _fit_and_test(cfg, output_dir, ending.gate, taken)
-    return ending.verdict
+    gate = make_gate(cfg)
+    try:
+        _fit_and_test(cfg, output_dir, gate, taken)
+    finally:
+        verdict = conclude(gate, cfg, output_dir, sys.exc_info()[1])
+    return verdict
 
 
 def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
@@ -100,38 +95,31 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -
         parts.trainer.test(parts.classifier, datamodule=parts.data, ckpt_path=path, verbose=False, weights_only=True)
 
 
-class Ending(contextlib.AbstractContextManager["Ending"]):
-    """What runs in it leaves a verdict, however it ends."""
+def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException | None) -> Verdict:
+    """Judges a run that ended by this error or by none, and leaves and shows its verdict."""
+    with signals.hold():
+        verdict = _judge(gate, cfg, error)
+        # An error is on its way up already, and may well be that of a full disk.
+        unless_error = contextlib.suppress(OSError) if verdict.status == ERROR else contextlib.nullcontext()
+        with unless_error:
+            record(verdict, cfg, output_dir)
+        with unless_error:  # the last file of all: a run that has one has left the others
+            verdict.write(output_dir / "verdict.json")
+        if verdict.status != ERROR:
+            show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")
+    return verdict
 
-    verdict: Verdict
 
-    def __init__(self, gate: Gate, cfg: DictConfig, output_dir: Path) -> None:
-        self.gate = gate
-        self.cfg = cfg
-        self.output_dir = output_dir
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        with signals.hold():
-            self.verdict = self._judge(error)
-            # An error is on its way up already, and may well be that of a full disk.
-            unless_error = contextlib.suppress(OSError) if self.verdict.status == ERROR else contextlib.nullcontext()
-            with unless_error:
-                record(self.verdict, self.cfg, self.output_dir)
-            with unless_error:  # the last file of all: a run that has one has left the others
-                self.verdict.write(self.output_dir / "verdict.json")
-            if self.verdict.status != ERROR:
-                show(f"{self.verdict.text()}\n  outputs     {path_as_typed(self.output_dir)}")
-
-    def _judge(self, error: BaseException | None) -> Verdict:
-        if error is None or isinstance(error, GateError):
-            verdict = self.gate.verdict(self.cfg.seed)
-        elif isinstance(error, Exception):
-            verdict = self.gate.verdict(self.cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
-        else:  # Ctrl-C or SIGTERM
-            verdict = self.gate.verdict(self.cfg.seed, INTERRUPTED, one_line(error))
-        verdict.exit_status = exit_status(error)
-        verdict.device, verdict.versions = device_name(device_of(self.cfg.trainer.accelerator)), versions()
-        return verdict
+def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
+    if error is None or isinstance(error, GateError):
+        verdict = gate.verdict(cfg.seed)
+    elif isinstance(error, Exception):
+        verdict = gate.verdict(cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
+    else:  # Ctrl-C or SIGTERM
+        verdict = gate.verdict(cfg.seed, INTERRUPTED, one_line(error))
+    verdict.exit_status = exit_status(error)
+    verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions()
+    return verdict
 
 
 def exit_status(error: BaseException | None) -> int:
@@ -169,8 +157,8 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     net, optimizer, scheduler = build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler")
     data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
     parts = (net, optimizer, scheduler, cfg.label_smoothing, data.epoch_split)
-    if cfg.cuda_graph:
-        require_device()
+    if cfg.cuda_graph and not torch.cuda.is_available():
+        raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
     classifier = GraphedClassifier(*parts, data=data) if cfg.cuda_graph else LitClassifier(*parts)
 
     best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
@@ -194,7 +182,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
 
 
 def quieten() -> None:
-    """Sends Lightning's notices to run.log, not to the terminal, and silences what is true and of no use."""
+    """Sends Lightning's notices to run.log, not to the terminal."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -204,7 +192,7 @@ def quieten() -> None:
 
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:
-    """Makes the directory, of which the caller holds the lock, this run's own by `config.yaml`, the resolved configuration."""
+    """Makes the directory this run's own by its resolved configuration."""
     if (output_dir / "config.yaml").exists():
         raise ConfigError(
             f"{output_dir}: the directory holds a run already (config.yaml); "

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lightning.data.batches import NUM_CLASSES, Batch
+from mnist_lightning.data.batches import Batch
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -21,7 +20,7 @@ class NonFiniteLossError(ArithmeticError):
 
 
 def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: weight decay acts on the weights of convolutions and linear layers alone.
+    """Parameter groups: weight decay acts on the weights of convolutions and linear layers alone.
 
     A batch norm undoes the scale of the weights before it; decaying its own scale and shift would only bias the features.
     """
@@ -40,8 +39,7 @@ class LitClassifier(L.LightningModule):
         scheduler: Builds the schedule from the optimizer and the number of steps of the run; stepped per batch.
         label_smoothing: Share of each training target spread evenly over all classes (Szegedy et al., 2016, section 7); the
             logged training loss is the smoothed one.
-        epoch_split: Name under which each epoch's evaluation is logged: "test" when it runs on the test images, "val" when
-            on a hold-out. A test accuracy is never called a validation accuracy here.
+        epoch_split: What each epoch's evaluation is logged as: "test", or "val" on a hold-out.
     """
 
     def __init__(
@@ -60,10 +58,6 @@ class LitClassifier(L.LightningModule):
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
         self.epoch_split = epoch_split
-        # micro: the share of images classified right, whatever their class.
-        self.metrics = nn.ModuleDict(
-            {f"{s}/acc": MulticlassAccuracy(NUM_CLASSES, average="micro") for s in {"train", epoch_split, "test"}}
-        )
         # Loss, logits and targets of every batch of an epoch, by split.
         self.seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in ("train", epoch_split, "test")}
         # Logits and targets of the latest evaluation, in the order of the images, for the pictures of it.
@@ -71,7 +65,6 @@ class LitClassifier(L.LightningModule):
         self.steps_before = 0  # optimizer steps of the run before this epoch
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, 10)`, no softmax, of normalised images `(N, 1, 28, 28)`."""
         return self.net(images)
 
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -90,26 +83,22 @@ class LitClassifier(L.LightningModule):
     def _log_epoch(self, split: str) -> None:
         """Logs `SPLIT/loss` and `SPLIT/acc`, means over the epoch's images.
 
-        Once an epoch: metrics and `self.log` on every step cost a millisecond a step, and make a GPU wait.
-
-        Raises:
-            NonFiniteLossError: Logits that are NaN have a highest class all the same, and so an accuracy.
+        Once an epoch: `self.log` on every step costs a millisecond a step, and makes a GPU wait.
         """
         losses, logits, targets = zip(*self.seen[split], strict=True)
         num_images = torch.tensor([len(batch) for batch in targets], device=self.device)
-        sums = torch.stack([(torch.stack(losses).float() * num_images).sum(), num_images.sum()])
-        loss_sum, count = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over all processes
-        if not torch.isfinite(loss_sum):
+        all_logits, all_targets = torch.cat(logits), torch.cat(targets)
+        num_right = (all_logits.argmax(dim=1) == all_targets).sum()
+        sums = torch.stack([(torch.stack(losses).float() * num_images).sum(), num_right, num_images.sum()])
+        loss_sum, right, count = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over all processes
+        if not torch.isfinite(loss_sum):  # logits that are NaN have a highest class all the same, and so an accuracy
             raise self._non_finite(split, loss_sum / count)
         self.seen[split].clear()
-        accuracy = self.metrics[f"{split}/acc"]
-        evaluated = torch.cat(logits), torch.cat(targets)
-        accuracy(*evaluated)
         if split != "train":
-            self.evaluated = evaluated
+            self.evaluated = all_logits, all_targets
         # For the callbacks: the dashboard writes an epoch's figures to the logger, all at once.
-        self.log(f"{split}/loss", loss_sum / count, on_step=False, on_epoch=True, batch_size=1, logger=False)
-        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, logger=False)  # type: ignore[arg-type]  # a Metric
+        means = {f"{split}/loss": loss_sum / count, f"{split}/acc": right / count}
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, logger=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")
@@ -120,7 +109,6 @@ class LitClassifier(L.LightningModule):
         self.steps_before = self.global_step
 
     def _end_step(self, loss: Tensor) -> None:
-        """Stops a run whose loss is not finite, and logs the epoch at its last step."""
         # Asking a GPU for a value waits for it, so it is asked once an epoch, of all losses.
         if loss.device.type == "cpu" and not torch.isfinite(loss):
             raise self._non_finite("train", loss.detach())

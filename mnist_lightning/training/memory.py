@@ -1,11 +1,7 @@
-"""How much memory the process may take, and how it treats what it has freed."""
+"""How the process treats the memory that it has freed."""
 
 import ctypes
 import platform
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 # Parameters of glibc's mallopt, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -16,34 +12,10 @@ def keep_freed() -> bool:
 
     By default glibc returns a step's activations when backward frees them, and the next step faults every page in again:
     5,000 page faults a step of Net3 at batch 128. Without them a step takes 14 ms in place of 20 (two threads), and the
-    process's peak stays what it was, since each step needs the same memory.
-
-    Returns:
-        Whether it could be set; elsewhere than with glibc it cannot, and nothing changes.
+    process's peak stays what it was, since each step needs the same memory. Returns whether it could be set, which takes glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     # Never trim the heap, and serve large blocks from it rather than by a mapping of their own.
     return bool(mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_MMAP_MAX, 0))
-
-
-@contextmanager
-def bounded(num_bytes: int) -> Iterator[None]:
-    """Lets the process take at most so many bytes more than it has; what wants more fails, by a MemoryError as a rule.
-
-    For reading what others have made. On Linux; elsewhere nothing is bounded.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    num_pages = int(Path("/proc/self/statm").read_text("ascii").split()[5])  # of data
-    bounds = [num_pages * resource.getpagesize() + num_bytes, soft, hard]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(bound for bound in bounds if bound != resource.RLIM_INFINITY), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

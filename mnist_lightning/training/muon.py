@@ -17,11 +17,7 @@ NUM_ITERATIONS = 5
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, roughly: singular vectors kept, singular values near 1, by Newton–Schulz iterations.
-
-    Args:
-        matrix: `(M, N)`, of any scale.
-    """
+    """The nearest orthogonal matrix, roughly: singular vectors kept, singular values near 1, by Newton–Schulz iterations."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix  # the products below are as small as the shorter side
@@ -36,14 +32,8 @@ class Muon(Optimizer):
     """Muon on all weights of two or more dimensions, SGD with the same Nesterov momentum on the others.
 
     A kernel `(C_out, C_in, H, W)` counts as a matrix `(C_out, C_in · H · W)`. Its step has about the same size in every
-    direction, however the gradient is distributed; a tall matrix's is √(rows / columns) larger.
-
-    Args:
-        params: Parameters, or groups of them; the weights of a group are all matrices or kernels, or none is.
-        lr: Of the orthogonal steps.
-        momentum: Of both.
-        weight_decay: A step shrinks matrices and kernels by `lr · weight_decay` of themselves, apart from the gradient.
-        others: The lr of the other weights, as a multiple of `lr`.
+    direction, however the gradient is distributed; a tall matrix's is √(rows / columns) larger. It also shrinks the weight by
+    `lr · weight_decay` of itself. The lr of the other weights is `others · lr`.
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""Going on with what a run left in its directory: what still counts, where training continues, what is set aside.
-
-Nothing is deleted: files of a run that is started over move to `set-aside-N` beside its new ones.
-"""
+"""Going on with what a run left in its directory; files of a run that is started over move to `set-aside-N` beside it."""
 
 import json
 from dataclasses import dataclass
@@ -21,12 +18,9 @@ from mnist_lightning.training.environment import code_hash
 class Taken:
     """What a directory holds for a run that is to go on there; nothing of either for one that starts."""
 
-    checkpoint: Path | None = None
-    """The end of the last whole epoch, to continue from."""
-    epochs: int = 0
-    """Finished before it."""
-    finished: Run | None = None
-    """A result for exactly this configuration and code: nothing is left to do."""
+    checkpoint: Path | None = None  # the end of the last whole epoch, to continue from
+    epochs: int = 0  # finished before it
+    finished: Run | None = None  # a result for exactly this configuration and code: nothing is left to do
 
 
 def take_up(directory: Path, cfg: DictConfig) -> Taken:
@@ -59,7 +53,7 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
 
 
 def _code_of(directory: Path) -> str | None:
-    """The code that the run in a directory was made with, or None if it does not say."""
+    """The code that a run was made with, or None if it does not say."""
     try:
         return str(json.loads(read_text(directory / "environment.json"))["versions"]["code"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

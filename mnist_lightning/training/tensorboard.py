@@ -1,7 +1,6 @@
 """What TensorBoard shows of a run: curves by epoch, pictures of the trained network, texts, and hyperparameters with results.
 
-The events lie in the run's own directory, which names the run: no directory is made for TensorBoard's sake. Steps are epochs,
-counted from 1. What a resumed run writes again takes the place of what was there.
+Steps are epochs, counted from 1. What a resumed run writes again takes the place of what was there.
 """
 
 import contextlib
@@ -50,20 +49,14 @@ RECORD = ".verdict"  # end of the name of the event file that `record` writes
 
 
 class Events(TensorBoardLogger):
-    """TensorBoard events in the run's own directory, not in folders `lightning_logs/version_N` below it.
-
-    Args:
-        directory: Of the run.
-        epochs: Finished before the checkpoint that the run goes on from; TensorBoard leaves out what it finds of later ones.
-    """
+    """TensorBoard events in the run's own directory; TensorBoard leaves out what it finds of epochs after these."""
 
     def __init__(self, directory: Path, epochs: int = 0) -> None:
         # Without `hp_metric`, an accuracy of -1 in the tab HPARAMS, which `record` fills at the end.
         super().__init__(directory, name="", version="", default_hp_metric=False, purge_step=epochs + 1)
 
     def save(self) -> None:
-        """Brings to the file what was logged. No hparams.yaml, which Lightning writes here: config.yaml says the same."""
-        self.experiment.flush()
+        self.experiment.flush()  # and no hparams.yaml, which Lightning writes here: config.yaml says the same
 
     def finalize(self, status: str) -> None:
         with signals.hold():  # a writer that a signal has half closed fails where it is closed again, on the way out
@@ -73,12 +66,8 @@ class Events(TensorBoardLogger):
 class Dashboard(L.Callback):
     """Writes the events of a run: texts and graph at its start, a point on every curve per epoch, pictures at its end.
 
-    With a hold-out the pictures at the end are of the one evaluation on the test images.
-
-    Args:
-        cfg: The run's configuration.
-        events: Where to.
-        epochs: Has the figures of each epoch; a callback before this one.
+    With a hold-out the pictures at the end are of the one evaluation on the test images. The table of epochs is a callback
+    before this one.
     """
 
     def __init__(self, cfg: DictConfig, events: Events, epochs: EpochTable) -> None:
@@ -123,7 +112,7 @@ class Dashboard(L.Callback):
         self.events.save()
 
     def _draw(self, trainer: L.Trainer, pl_module: LitClassifier, split: str, step: int) -> None:
-        """Writes the pictures of the network as it is and of its latest evaluation."""
+        """Pictures of the network as it is and of its latest evaluation."""
         logits, targets = (_of_all_processes(part, trainer.world_size) for part in pl_module.evaluated)
         if not trainer.is_global_zero:
             return
@@ -159,9 +148,8 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
     """Writes the end of a run, however it ended: verdict as text, hyperparameters, results, status.
 
     Written once, at the end: TensorBoard keeps the first status that it reads of a run, so that a run that was killed has none.
-    The events are a file of their own, which replaces the one that the run left when it was interrupted.
-
-    TensorBoard's status knows success and failure; the hyperparameter "Status" has the verdict's.
+    The events are a file of their own, which replaces the one that the run left when it was interrupted. TensorBoard's status
+    knows success and failure; the hyperparameter "Status" has the verdict's.
     """
     for path in directory.glob(f"*tfevents*{RECORD}"):
         path.unlink()

@@ -7,12 +7,11 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data import datamodule as data_module
-from mnist_lightning.data.batches import IndexBatches, InMemoryImages, balanced_split
+from mnist_lightning.data.batches import InMemoryImages, balanced_split
 from mnist_lightning.data.datamodule import DigitsDataModule, MNISTDataModule, SyntheticDataModule, mnist_files, normalize
 from tests.conftest import quiet_trainer
 
@@ -82,12 +81,6 @@ def test_a_batch_is_one_indexing_operation(monkeypatch: pytest.MonkeyPatch) -> N
     assert calls == [32] * 6 + [8]
 
 
-def test_single_images_can_be_read_too() -> None:
-    dataset = InMemoryImages(torch.arange(8).reshape(2, 2, 2).byte(), torch.tensor([3, 4]))
-    image, label = dataset[1]
-    assert (image.tolist(), label.item(), len(dataset)) == ([[4, 5], [6, 7]], 4, 2)
-
-
 def test_every_epoch_has_its_own_order_and_the_seed_repeats_it() -> None:
     def order(data: DigitsDataModule, epoch: int) -> Tensor:
         loader = data.train_dataloader()
@@ -99,18 +92,6 @@ def test_every_epoch_has_its_own_order_and_the_seed_repeats_it() -> None:
     assert not torch.equal(order(data, 0), order(data, 1))
     assert not torch.equal(order(data, 0), order(module(seed=1), 0))
     assert torch.equal(order(data, 0).sort().values, order(data, 1).sort().values)
-
-
-def test_processes_are_dealt_every_image_once() -> None:
-    dataset = InMemoryImages(torch.zeros(40, 28, 28, dtype=torch.uint8), torch.arange(40))
-    seen = []
-    for rank in range(4):
-        loader = DataLoader(dataset, batch_size=None, sampler=IndexBatches(dataset, 3, num_replicas=4, rank=rank))
-        batches = [labels.tolist() for _, labels in loader]
-        assert [len(labels) for labels in batches] == [3, 3, 4]  # no batch of a single image
-        assert len(loader) == 3
-        seen += [label for batch in batches for label in batch]
-    assert sorted(seen) == list(range(40))
 
 
 def test_normalisation_is_the_published_one() -> None:

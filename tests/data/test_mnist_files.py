@@ -1,12 +1,8 @@
-"""Finding, checking and downloading MNIST's files; the mirrors are servers on localhost."""
+"""Finding, checking and downloading MNIST's files; mirrors that fail are in tests/faults/test_downloads.py."""
 
-import functools
 import gzip
-import http.server
 import random
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,32 +12,6 @@ from torchvision.datasets import MNIST
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data import mnist_files, synthetic
 from mnist_lightning.data.mnist_files import FILES, MNISTFileError, MNISTNotFoundError, read_idx
-from tests.conftest import idx_bytes
-
-
-class Mirror(http.server.ThreadingHTTPServer):
-    """Serves a folder on a free port of 127.0.0.1 and remembers what was asked for."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        self.asked: list[str] = []
-        mirror = self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, *args: object) -> None:
-                mirror.asked.append(self.path)
-
-        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def mirror(miniature: Path) -> Iterator[Mirror]:
-    with Mirror(miniature / "MNIST" / "raw") as server:
-        yield server
-        server.shutdown()
 
 
 def folder_of(place: Path) -> Path:
@@ -110,12 +80,6 @@ def test_a_second_run_of_a_process_reads_no_file_again_unless_it_has_changed(
             mnist_files.load(str(miniature), [], [])
 
 
-def test_another_compression_of_the_same_contents_is_as_good(miniature: Path) -> None:
-    for path in folder_of(miniature).glob("*.gz"):
-        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=7))
-    assert len(mnist_files.load(str(miniature), [], [])["train"][1]) == 200
-
-
 def test_absence_says_what_to_do_in_three_lines(tmp_path: Path) -> None:
     places = [str(tmp_path / str(number)) for number in range(9)]
     with pytest.raises(MNISTNotFoundError) as caught:
@@ -172,32 +136,17 @@ def test_a_folder_in_place_of_a_file_is_refused_by_name(miniature: Path) -> None
 # --- downloading --------------------------------------------------------------------------------------------------------
 
 
-def test_missing_files_are_downloaded_once(mirror: Mirror, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    data = mnist_files.load(str(root), [], [mirror.url])
-    assert len(data["train"][1]) == 200
-    assert sorted(path.name for path in folder_of(root).glob("*.gz")) == sorted(
-        f"{file.name}.gz" for file in mnist_files.FILES.values()
-    )
-    mnist_files.load(str(root), [], [mirror.url])
-    assert len(mirror.asked) == 4
-
-
-def test_only_what_is_missing_is_downloaded(mirror: Mirror, miniature: Path, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    shutil.copytree(miniature, root)
-    (folder_of(root) / f"{FILES['test', 'labels'].name}.gz").unlink()
-    mnist_files.load(str(root), [], [mirror.url])
-    assert len(mirror.asked) == 1
-
-
-def test_the_next_mirror_is_tried(mirror: Mirror, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with Mirror(empty) as broken:
-        mnist_files.load(str(tmp_path / "root"), [], ["http://127.0.0.1:9/", broken.url, mirror.url])
-        broken.shutdown()
-    assert len(mirror.asked) == 4
+def test_only_what_is_missing_is_downloaded_and_once(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, root = [], tmp_path / "root"
+    download = mnist_files.download
+    monkeypatch.setattr(mnist_files, "download", lambda name, *rest: asked.append(name) or download(name, *rest))
+    names = [f"{file.name}.gz" for file in mnist_files.FILES.values()]
+    for _ in range(2):
+        data = mnist_files.load(str(root), [], [folder_of(miniature).as_uri()])
+        assert (len(data["train"][1]), asked) == (200, names)
+    (folder_of(root) / names[-1]).unlink()
+    mnist_files.load(str(root), [], [folder_of(miniature).as_uri()])
+    assert asked == [*names, names[-1]]
 
 
 # --- the real thing -----------------------------------------------------------------------------------------------------
@@ -212,9 +161,3 @@ def test_the_real_mnist_is_read_as_torchvision_reads_it(real_mnist: list[str]) -
         reference = MNIST(str(paths["train", "images"].parents[2]), train=theirs)
         assert torch.equal(ours[split][0], reference.data)
         assert torch.equal(ours[split][1], reference.targets)
-
-
-def test_idx_bytes_of_the_fixture_are_the_format_of_the_publication() -> None:
-    """The header that yann.lecun.com/exdb/mnist prints for the training images, in bytes."""
-    contents = idx_bytes(torch.zeros(2, 28, 28, dtype=torch.uint8))
-    assert contents[:16].hex() == "00000803" + "00000002" + "0000001c" + "0000001c"

@@ -24,7 +24,6 @@ OK = b"HTTP/1.1 200 OK\r\n"
 WHOLE = OK + b"Content-Length: %d\r\n\r\n" % len(CONTENTS)
 
 Answer = Callable[[socket.socket, random.Random], None]
-TRICKLE_S = 0.05  # between single bytes
 
 
 class Mirror:
@@ -125,8 +124,6 @@ FAULTS: dict[str, Answer | None] = {
     "another file": answer_with(OK + b"\r\n" + gzip.compress(b"another")),
     "HTML": page("200 OK"),
     "404": page("404 Not Found"),
-    "403": page("403 Forbidden"),
-    "500": page("500 Internal Server Error"),
     "503": page("503 Service Unavailable"),
     "redirects to itself": redirect(lambda rng: f"/{NAME}"),
     "redirects for ever": redirect(lambda rng: f"/{rng.random()}"),

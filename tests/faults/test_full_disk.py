@@ -3,23 +3,19 @@
 TensorBoard's own thread writes its events, and reports by itself what it cannot write: here it finds room.
 """
 
-import csv
 import logging
 import logging.config
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.files import LogFile
-from mnist_lightning.training import fit
 from mnist_lightning.training.fit import run
-from tests.conftest import TINY, Finished, read_verdict
+from tests.conftest import TINY, Finished, assert_same_weights, at_call, read_rows, read_verdict, read_weights, throw
 from tests.faults.conftest import Trials
 
 resource = pytest.importorskip("resource", reason="limits files as POSIX has it")
@@ -69,26 +65,6 @@ def one_error(done: Finished, directory: Path) -> str:
     return line
 
 
-def rows(directory: Path) -> list[dict[str, str]]:
-    table = csv.DictReader((directory / "metrics.csv").read_text("utf-8").splitlines())
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in table]
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
-    """Lets something happen before a step of training, counted from 0."""
-    taken = 0
-    training_step = fit.LitClassifier.training_step
-
-    def step_after(self: Any, batch: Any, batch_idx: int) -> Any:
-        nonlocal taken
-        if taken == step:
-            act()
-        taken += 1
-        return training_step(self, batch, batch_idx)
-
-    monkeypatch.setattr(fit.LitClassifier, "training_step", step_after)
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
@@ -100,24 +76,20 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_whole_and_goes_on(cli: Cli, directory: Path, straight: Path) -> None:
     """What a run left is the beginning of what it leaves undisturbed, and with room it ends the same."""
     assert not list(directory.glob("*.part*"))
-    assert rows(directory) == rows(straight)[: len(rows(directory))]
+    assert read_rows(directory) == read_rows(straight)[: len(read_rows(directory))]
     for path in directory.glob("*.ckpt"):
-        torch.load(path, weights_only=True)
+        read_weights(path)
     assert read_verdict(directory)["status"] == "error"
     resumed = cli(*RUN, f"hydra.run.dir={directory}", "resume=true")
     assert (resumed.status, resumed.err) == (0, ""), resumed
-    assert rows(directory) == rows(straight)
-    states = [torch.load(path / "last.ckpt", weights_only=True)["state_dict"] for path in (directory, straight)]
-    assert all(torch.equal(states[0][name], values) for name, values in states[1].items())
+    assert read_rows(directory) == read_rows(straight)
+    assert_same_weights(directory, straight)
 
 
-def test_a_file_that_may_not_grow_is_one_line(
-    cli: Cli, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_grow_is_one_line(cli: Cli, tmp_path: Path, straight: Path) -> None:
     """As over a quota, in the second of three epochs."""
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with monkeypatch.context() as patch:
-        at_step(patch, 7, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM * PAGE, unlimited[1])))
+    with at_call(8, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM * PAGE, unlimited[1]))):
         try:
             done = cli(*RUN, f"hydra.run.dir={tmp_path / 'run'}")
         finally:
@@ -127,11 +99,10 @@ def test_a_file_that_may_not_grow_is_one_line(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line(trials: Trials, cli: Cli, disk: Path, straight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line(trials: Trials, cli: Cli, disk: Path, straight: Path) -> None:
     for trial in trials("full disk", few=2, all=20):
         directory = disk / str(trial.number)
-        with monkeypatch.context() as patch:
-            at_step(patch, trial.rng.randrange(STEPS), lambda: fill(disk, ROOM))
+        with at_call(trial.rng.randint(1, STEPS), lambda: fill(disk, ROOM)):
             done = cli(*RUN, f"hydra.run.dir={directory}")
         (disk / "filler").unlink(missing_ok=True)
         assert "No space left on device" in one_error(done, directory)
@@ -139,11 +110,10 @@ def test_a_full_disk_is_one_line(trials: Trials, cli: Cli, disk: Path, straight:
 
 
 @pytest.mark.slow
-def test_a_read_only_file_system_is_one_line(cli: Cli, disk: Path, straight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_file_system_is_one_line(cli: Cli, disk: Path, straight: Path) -> None:
     """For a run that is to be gone on with there, and for one that is to begin."""
     directory = disk / "run"
-    with monkeypatch.context() as patch:
-        at_step(patch, 7, lambda: (_ for _ in ()).throw(RuntimeError("stopped")))
+    with at_call(8, lambda: throw(RuntimeError("stopped"))):
         assert cli(*RUN, f"hydra.run.dir={directory}").status == 1
     before = {path: path.read_bytes() for path in directory.iterdir()}
     close_log()

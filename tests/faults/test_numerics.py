@@ -24,7 +24,7 @@ from mnist_lightning.training import cuda_graph
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.lit_module import LitClassifier, NonFiniteLossError
-from tests.conftest import quiet_trainer, read_verdict
+from tests.conftest import quiet_trainer, read_verdict, read_weights
 from tests.evaluation.test_gate import Stub, run_gate
 from tests.faults.conftest import Trials
 
@@ -46,12 +46,12 @@ def outcome(directory: Path, *overrides: str) -> tuple[Verdict | None, int, int]
     assert match, message
     verdict = read_verdict(directory)
     assert (verdict["status"], verdict["passed"], verdict["exit_status"], verdict["accuracy"]) == ("error", False, 1, None)
+    assert verdict["reasons"] == [f"NonFiniteLossError: {message}"]
     return None, int(match[4]), int(match[6])
 
 
 def finite(directory: Path) -> bool:
-    weights = torch.load(directory / "last.ckpt", weights_only=True)["state_dict"].values()
-    return all(bool(values.isfinite().all()) for values in weights)
+    return all(bool(values.isfinite().all()) for values in read_weights(directory / "last.ckpt").values())
 
 
 def poison(tensors: list[Tensor], value: float, rng: random.Random) -> None:
@@ -97,7 +97,8 @@ def test_a_loss_that_overflows_stops_the_run(monkeypatch: pytest.MonkeyPatch, tm
         return (loss * 1e38 * 1e3 if self.training == training and len(seen) == when else loss), logits
 
     monkeypatch.setattr(LitClassifier, "loss_and_logits", huge)
-    assert outcome(tmp_path, "data.train_images=160") == (None, 2, 3 if training else 10)
+    assert outcome(tmp_path) == (None, 2, 3 if training else 10)
+    assert len(seen) == when  # at once
 
 
 def test_a_chunk_names_the_step_within_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A run is killed, terminated or interrupted at any moment: what it leaves is whole or known not to be, and it goes on."""
 
-import csv
 import json
 import signal
 from collections.abc import Callable
@@ -8,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.evaluation.run_directories import read_epochs, read_run
 from mnist_lightning.training import checkpoints, resume, signals
-from tests.conftest import TINY
+from tests.conftest import TINY, assert_same_weights, read_rows
 from tests.faults.conftest import Trial, Trials
 
 # A hold-out: the run also chooses an epoch, reads its checkpoint and tests it.
@@ -42,11 +40,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
     return Unbroken(cwd / "run", victim.num_changes)
 
 
-def rows(directory: Path) -> list[dict[str, str]]:
-    table = csv.DictReader((directory / "metrics.csv").read_text("utf-8").splitlines())
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in table]
-
-
 def verdict(directory: Path) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads((directory / "verdict.json").read_text("utf-8"))
     # Versions are of a checkout that may have moved on meanwhile.
@@ -71,7 +64,7 @@ def assert_nothing_false_is_read(directory: Path, unbroken: Unbroken) -> None:
         assert verdict(directory) == verdict(unbroken.directory)
     if (directory / "metrics.csv").exists():
         whole = len(read_epochs(directory))  # raises where a row is cut off: the file is replaced, never appended to
-        assert rows(directory) == rows(unbroken.directory)[:whole]
+        assert read_rows(directory) == read_rows(unbroken.directory)[:whole]
     for name in ("last.ckpt", "best.ckpt"):
         if (directory / name).exists():
             assert checkpoints.read(directory / name)["epoch"] in (0, 1, 2)
@@ -87,9 +80,8 @@ def assert_it_goes_on(cwd: Path, unbroken: Unbroken) -> None:
     assert Victim(cwd, *THREE).end() == 0, (cwd / "err.txt").read_text()
     directory = cwd / "run"
     for name in ("last.ckpt", "best.ckpt"):
-        states = [torch.load(path / name, weights_only=True)["state_dict"] for path in (directory, unbroken.directory)]
-        assert all(torch.equal(states[0][key], states[1][key]) for key in states[1]), name
-    assert rows(directory) == rows(unbroken.directory)
+        assert_same_weights(directory, unbroken.directory, name)
+    assert read_rows(directory) == read_rows(unbroken.directory)
     assert verdict(directory) == verdict(unbroken.directory)
     assert events(directory) == events(unbroken.directory)
     assert not list(directory.glob("*.part*"))

@@ -17,17 +17,7 @@ from mnist_lightning.evaluation.gate import GateError
 from mnist_lightning.evaluation.run_directories import LOCK
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.lit_module import LitClassifier
-from tests.conftest import TINY, read_verdict
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
-    return state
+from tests.conftest import TINY, read_rows, read_verdict, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +40,7 @@ def test_the_resolved_config_composes_the_same_run(finished: Path) -> None:
 
 
 def test_metrics_have_a_row_per_epoch(finished: Path) -> None:
-    table = rows(finished)
+    table = list(csv.DictReader((finished / "metrics.csv").read_text("utf-8").splitlines()))
     columns = ["epoch", "step", "train/loss", "train/acc", "test/loss", "test/acc", "lr", "seconds"]
     assert list(table[0]) == columns
     assert [(row["epoch"], row["step"]) for row in table] == [("1", "5"), ("2", "10"), ("3", "15")]
@@ -64,7 +54,7 @@ def test_the_verdict_has_every_field(finished: Path) -> None:
     assert set(promised.split()) | {"epochs", "seconds", "versions"} <= set(verdict)
     assert (verdict["passed"], verdict["status"], verdict["exit_status"]) == (True, "passed", 0)
     assert (verdict["model"], verdict["params"], verdict["dataset"], verdict["epochs"]) == ("net3", 7496, "synthetic", 3)
-    table = rows(finished)
+    table = read_rows(finished)
     assert verdict["last_accuracy"] == pytest.approx(float(table[-1]["test/acc"]), abs=1e-6)
     assert verdict["best_accuracy"] == pytest.approx(max(float(row["test/acc"]) for row in table), abs=1e-6)
     assert {"python", "torch", "lightning"} <= set(verdict["versions"])
@@ -74,7 +64,7 @@ def test_checkpoints_load_as_plain_weights(finished: Path) -> None:
     """last.ckpt, read with weights_only, classifies the test images as well as the verdict says."""
     cfg = compose_config(*TINY)
     net = build(cfg, "model")
-    net.load_state_dict({name.removeprefix("net."): value for name, value in weights(finished / "last.ckpt").items()})
+    net.load_state_dict({name.removeprefix("net."): value for name, value in read_weights(finished / "last.ckpt").items()})
     data = build(cfg, "data", seed=0, augmentation=torch.nn.Identity())
     data.setup("test")
     images, labels = data.splits["test"].images, data.splits["test"].labels
@@ -100,13 +90,13 @@ def test_a_hold_out_selects_and_the_test_set_is_measured_once(
     verdict = run(compose_config(*TINY, *options), tmp_path / "run")
     assert (sum(tested), chosen) == (100, [checkpoint])
     assert (verdict.rule, verdict.epoch_split, verdict.selected_on_test, verdict.test_images) == (rule, "val", False, 100)
-    assert list(rows(tmp_path / "run")[0])[4:6] == ["val/loss", "val/acc"]
+    assert list(read_rows(tmp_path / "run")[0])[4:6] == ["val/loss", "val/acc"]
 
 
 def test_over_the_budget_no_step_is_taken_and_a_verdict_left(tmp_path: Path) -> None:
     with pytest.raises(GateError, match="net1 has 10,970 trainable parameters"):
         run(compose_config(*TINY, "model=net1"), tmp_path)
-    assert rows(tmp_path) == [] if (tmp_path / "metrics.csv").exists() else True
+    assert read_rows(tmp_path) == [] if (tmp_path / "metrics.csv").exists() else True
     assert not list(tmp_path.glob("*.ckpt"))
     verdict = read_verdict(tmp_path)
     assert (verdict["status"], verdict["passed"], verdict["exit_status"], verdict["epochs"]) == ("missed", False, 3, 0)
@@ -120,14 +110,6 @@ def test_a_directory_that_holds_a_run_is_refused_and_left(finished: Path) -> Non
     assert {path: path.read_bytes() for path in finished.iterdir()} == before
 
 
-def test_a_crash_leaves_a_verdict_that_does_not_pass(tmp_path: Path) -> None:
-    with pytest.raises(ArithmeticError, match="the training loss is nan at epoch 1, step"):
-        run(compose_config(*TINY, "optimizer.lr=1e30"), tmp_path)
-    verdict = read_verdict(tmp_path)
-    assert (verdict["status"], verdict["passed"], verdict["exit_status"]) == ("error", False, 1)
-    assert verdict["reasons"][0].startswith("NonFiniteLossError: ")
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -138,14 +120,6 @@ def test_a_crash_leaves_a_verdict_that_does_not_pass(tmp_path: Path) -> None:
 )
 def test_every_augmentation_optimizer_and_schedule_trains(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     assert run(compose_config(*TINY, *overrides, "data.train_images=128"), tmp_path / "run").passed
-
-
-@pytest.mark.slow
-def test_it_learns_the_drawn_digits(tmp_path: Path) -> None:
-    overrides = ("data=synthetic", "data.train_images=3000", "data.test_images=500", "trainer.max_epochs=2")
-    verdict = run(compose_config(*overrides, "trainer.accelerator=cpu"), tmp_path)
-    assert verdict.last_accuracy is not None
-    assert verdict.last_accuracy > 0.95
 
 
 @pytest.mark.slow

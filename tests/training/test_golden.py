@@ -11,6 +11,7 @@ import torch
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.training.fit import run
+from tests.conftest import assert_same_weights, read_rows
 
 TWO_EPOCHS = ("data=synthetic", "data.train_images=640", "data.test_images=200", "trainer.max_epochs=2")
 TWO_EPOCHS += ("trainer.accelerator=cpu", "gate.on_miss=warn", "pictures=none")
@@ -24,7 +25,7 @@ def train(preset: str, directory: Path) -> list[dict[str, str]]:
     """The rows of a run's metrics.csv."""
     experiment = [] if preset == "default" else [f"experiment={preset}"]
     run(compose_config(*experiment, *TWO_EPOCHS), directory)
-    return list(csv.DictReader((directory / "metrics.csv").read_text("utf-8").splitlines()))
+    return read_rows(directory)
 
 
 @pytest.mark.parametrize("preset", dict.fromkeys(row["preset"] for row in ROWS))
@@ -41,5 +42,4 @@ def test_the_same_command_twice_gives_bit_equal_weights(tmp_path: Path) -> None:
     for name in ("once", "again"):
         torch.rand(3)  # what ran before in the process must not matter
         train("best", tmp_path / name)
-    once, again = (torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("once", "again"))
-    assert all(torch.equal(values, again[name]) for name, values in once.items())
+    assert_same_weights(tmp_path / "once", tmp_path / "again")

@@ -1,12 +1,10 @@
 """A run or a sweep goes on where it stopped, whatever stopped it, and ends as if nothing had."""
 
-import csv
 import json
 import random
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,42 +16,21 @@ from mnist_lightning.evaluation.run_directories import LOCK
 from mnist_lightning.training import fit
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.resume import Taken, take_up
-from tests.conftest import TINY, finish, read_verdict, spawn, wait_for
+from tests.conftest import (
+    TINY,
+    assert_same_weights,
+    at_call,
+    finish,
+    killed_at,
+    read_rows,
+    read_verdict,
+    spawn,
+    throw,
+    wait_for,
+)
 
 FOUR = (*TINY, "trainer.max_epochs=4", "trainer.accelerator=cpu", "model.dropout=0.1", "gate.on_miss=warn")
-
-
-class Killed(BaseException):
-    """Stands for what gives a run no time to clean up."""
-
-
-def run_until(monkeypatch: pytest.MonkeyPatch, directory: Path, epochs: int, *overrides: str) -> None:
-    """A run that dies in the middle of the epoch after `epochs` whole ones, and leaves no verdict."""
-    steps = 0
-    original = fit.LitClassifier.training_step
-
-    def dying_step(self: Any, batch: Any, batch_idx: int) -> Any:
-        nonlocal steps
-        steps += self.current_epoch == epochs
-        if steps == 2:
-            raise Killed
-        return original(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit.LitClassifier, "training_step", dying_step)
-        patch.setattr(fit.Verdict, "write", lambda *args: None)
-        with pytest.raises(Killed):
-            run(compose_config(*FOUR, *overrides), directory)
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(directory / "last.ckpt", weights_only=True)["state_dict"]
-    return state
-
-
-def rows(directory: Path) -> list[dict[str, str]]:
-    with (directory / "metrics.csv").open(encoding="utf-8") as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+IN_THE_THIRD = 12  # step, the second of an epoch's five
 
 
 @pytest.mark.parametrize(
@@ -64,30 +41,27 @@ def rows(directory: Path) -> list[dict[str, str]]:
     ],
     ids=["muon", "hold-out"],
 )
-def test_two_and_two_epochs_are_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
+def test_two_and_two_epochs_are_four(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Bit-equal weights, the same rows, the same verdict: order, augmentation, dropout, schedule and gate all go on."""
     straight = run(compose_config(*FOUR, *options), tmp_path / "straight")
-    run_until(monkeypatch, tmp_path / "resumed", 2, *options)
-    assert len(rows(tmp_path / "resumed")) == 2
+    with killed_at(IN_THE_THIRD):
+        run(compose_config(*FOUR, *options), tmp_path / "resumed")
+    assert len(read_rows(tmp_path / "resumed")) == 2
     resumed = run(compose_config(*FOUR, *options, "resume=true"), tmp_path / "resumed")
-    for name, values in weights(tmp_path / "straight").items():
-        assert torch.equal(weights(tmp_path / "resumed")[name], values), name
-    assert rows(tmp_path / "resumed") == rows(tmp_path / "straight")
-    different = {"seconds"}
-    assert {k: v for k, v in vars(resumed).items() if k not in different} == {
-        k: v for k, v in vars(straight).items() if k not in different
-    }
+    assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
+    assert read_rows(tmp_path / "resumed") == read_rows(tmp_path / "straight")
+    assert vars(resumed) | {"seconds": 0} == vars(straight) | {"seconds": 0}
     assert not list(tmp_path.rglob("set-aside-*"))
 
 
-def test_a_row_without_its_checkpoint_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_without_its_checkpoint_is_written_again(half: Path, tmp_path: Path) -> None:
     """Killed between the row of an epoch and its checkpoint."""
-    run_until(monkeypatch, tmp_path, 2)
+    shutil.copytree(half, tmp_path, dirs_exist_ok=True)
     with (tmp_path / "metrics.csv").open("a", encoding="utf-8") as file:
         file.write("3,30,9,9,9,9,9,9\n")
     run(compose_config(*FOUR, "resume=true"), tmp_path)
-    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
-    assert rows(tmp_path)[2]["train/loss"] != "9"
+    assert [row["epoch"] for row in read_rows(tmp_path)] == ["1", "2", "3", "4"]
+    assert read_rows(tmp_path)[2]["train/loss"] != "9"
 
 
 def test_a_run_killed_between_its_last_checkpoint_and_its_verdict_gets_the_same(tmp_path: Path) -> None:
@@ -95,7 +69,7 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_verdict_gets_the_same(
     (tmp_path / "verdict.json").unlink()
     again = run(compose_config(*TINY, "resume=true"), tmp_path)
     assert vars(first) | {"seconds": 0} == vars(again) | {"seconds": 0}
-    assert len(rows(tmp_path)) == 1
+    assert len(read_rows(tmp_path)) == 1
 
 
 def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,8 +92,8 @@ def test_a_missed_run_is_kept_with_its_status(tmp_path: Path) -> None:
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed after two of its four epochs; tests only copy it."""
     directory = tmp_path_factory.mktemp("half") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        run_until(patch, directory, 2)
+    with killed_at(IN_THE_THIRD):
+        run(compose_config(*FOUR), directory)
     return directory
 
 
@@ -149,12 +123,10 @@ def test_anything_else_is_set_aside(half: Path, tmp_path: Path, monkeypatch: pyt
     assert {path.name for path in directory.iterdir()} <= {LOCK, "set-aside-1"}
 
 
-def test_a_run_that_ended_by_an_error_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_ended_by_an_error_goes_on(tmp_path: Path) -> None:
     """As one does whose disk was full, or of whose processes another was killed."""
-    with monkeypatch.context() as patch:
-        patch.setattr(fit.LitClassifier, "validation_step", lambda *args: (_ for _ in ()).throw(OSError("no space")))
-        with pytest.raises(OSError, match="no space"):
-            run(compose_config(*TINY), tmp_path)
+    with at_call(1, lambda: throw(OSError("no space")), "validation_step"), pytest.raises(OSError, match="no space"):
+        run(compose_config(*TINY), tmp_path)
     assert read_verdict(tmp_path)["status"] == "error"
     assert run(compose_config(*TINY, "resume=true"), tmp_path).passed
 

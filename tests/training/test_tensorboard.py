@@ -4,8 +4,6 @@ import csv
 import json
 import re
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.evaluation.gate import Gate, GateError
-from mnist_lightning.training import fit, tensorboard
+from mnist_lightning.training import tensorboard
 from mnist_lightning.training.fit import run
-from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.signals import Interrupted
-from tests.conftest import TINY
+from tests.conftest import TINY, assert_same_weights, at_call, killed_at, throw
 
 DRAWN = (*TINY, "pictures=last")
 PICTURES = {"test/confusion_matrix", "test/worst_mistakes", "train/augmentation"}
@@ -48,31 +45,6 @@ def hparams(events: EventAccumulator) -> tuple[dict[str, Any], str] | None:
     start, end = (HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content) for tag in tags)
     listed = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.session_start_info.hparams.items()}
     return listed, Status.Name(end.session_end_info.status)
-
-
-class Killed(BaseException):
-    """Stands for what gives a run no time to clean up."""
-
-
-@contextmanager
-def ended_by(error: BaseException, owner: type, method: str, number: int) -> Iterator[None]:
-    """Lets the given call of a method, counted from 1, end the run instead; killed runs leave no verdict."""
-    calls = 0
-    original = getattr(owner, method)
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            raise error
-        return original(*args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, method, dying)
-        if isinstance(error, Killed):
-            patch.setattr(fit.Ending, "__exit__", lambda *args: None)
-        with pytest.raises(type(error)):
-            yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +103,7 @@ def test_only_a_run_that_passed_is_a_success(tmp_path: Path, end: str, monkeypat
         with pytest.raises(ArithmeticError):
             run(compose_config(*TINY, "optimizer.lr=1e30"), tmp_path)
     else:
-        with ended_by(Interrupted(signal.SIGINT), LitClassifier, "training_step", 3):
+        with at_call(3, lambda: throw(Interrupted(signal.SIGINT))), pytest.raises(Interrupted):
             run(compose_config(*TINY), tmp_path)
     listed, status = hparams(read(tmp_path))  # type: ignore[misc]
     assert (listed["Status"], status) == ("missed" if end == "over the budget" else end, "STATUS_FAILURE")
@@ -141,7 +113,7 @@ def test_only_a_run_that_passed_is_a_success(tmp_path: Path, end: str, monkeypat
 def test_a_resumed_run_has_one_history(tmp_path: Path, epoch: int) -> None:
     """What an epoch logged is in the file before its checkpoint; what is logged again takes its place."""
     three = (*DRAWN, "trainer.max_epochs=3")
-    with ended_by(Killed(), Gate, "on_train_epoch_end", epoch):  # called after the dashboard's
+    with killed_at(epoch, "on_train_epoch_end", Gate):  # called after the dashboard's
         run(compose_config(*three), tmp_path)
     assert steps(read(tmp_path), "test/acc") == list(range(1, epoch + 1))
     assert hparams(read(tmp_path)) is None  # a run that was killed has no status
@@ -156,7 +128,7 @@ def test_a_resumed_run_has_one_history(tmp_path: Path, epoch: int) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_run_that_goes_on_is_listed_as_it_ended_at_last(tmp_path: Path) -> None:
-    with ended_by(Interrupted(signal.SIGINT), LitClassifier, "training_step", 7):
+    with at_call(7, lambda: throw(Interrupted(signal.SIGINT))), pytest.raises(Interrupted):
         run(compose_config(*TINY, "trainer.max_epochs=2"), tmp_path)
     run(compose_config(*TINY, "trainer.max_epochs=2", "resume=true"), tmp_path)
     assert hparams(read(tmp_path))[1] == "STATUS_SUCCESS"  # type: ignore[index]
@@ -166,7 +138,7 @@ def test_an_interrupted_run_that_goes_on_is_listed_as_it_ended_at_last(tmp_path:
 def test_with_a_hold_out_the_pictures_are_of_the_test_images_and_come_once(tmp_path: Path) -> None:
     """Also of a run that was killed after the test and before its verdict."""
     options = (*DRAWN, "data.val_images=50", "trainer.max_epochs=2", "gate.on_miss=warn")
-    with ended_by(Killed(), Gate, "on_test_end", 1):
+    with killed_at(1, "on_test_end", Gate):
         run(compose_config(*options), tmp_path)
     run(compose_config(*options, "resume=true"), tmp_path)
     events = read(tmp_path)
@@ -181,8 +153,7 @@ def test_pictures_of_every_epoch_do_not_touch_training(tmp_path: Path) -> None:
     events = read(tmp_path / "every")
     assert all(steps(events, tag) == [1, 2] for tag in PICTURES)
     assert read(tmp_path / "none").Tags()["images"] == []
-    states = [torch.load(tmp_path / p / "last.ckpt", weights_only=True)["state_dict"] for p in ("every", "none")]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert_same_weights(tmp_path / "every", tmp_path / "none")
 
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")

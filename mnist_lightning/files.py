@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent  # of a checkout; of an installed package the folder with all of them
 
-SYNCS_DIRECTORIES = os.name != "nt"  # which hold the names of their files; Windows cannot open one
 MAX_BYTES = 10_000_000  # of a table or a record: that of 100,000 epochs
 
 Stamp = tuple[int, int, int] | None
@@ -34,10 +34,11 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        ValueError: It is larger than any run writes, or not UTF-8.
+        ValueError: It is none that a run writes: larger, a pipe or a device that never ends, or not UTF-8.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path.name} is larger than {MAX_BYTES:,} bytes, which no run writes")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        raise ValueError(f"{path.name} is no regular file of at most {MAX_BYTES:,} bytes")
     return path.read_bytes().decode("utf-8")
 
 
@@ -63,7 +64,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield part
             _sync(part)
             part.replace(path)
-            if SYNCS_DIRECTORIES:
+            with contextlib.suppress(OSError):  # Windows opens no directory, and some network file systems sync none
                 _sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):  # a read-only file system, on which there is none

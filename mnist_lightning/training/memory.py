@@ -1,11 +1,7 @@
-"""How much memory the process may take, and how it treats what it has freed."""
+"""How the process treats memory that it has freed."""
 
 import ctypes
 import platform
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 # Parameters of glibc's mallopt, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -26,24 +22,3 @@ def keep_freed() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     # Never trim the heap, and serve large blocks from it rather than by a mapping of their own.
     return bool(mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_MMAP_MAX, 0))
-
-
-@contextmanager
-def bounded(num_bytes: int) -> Iterator[None]:
-    """Lets the process take at most so many bytes more than it has; what wants more fails, by a MemoryError as a rule.
-
-    For reading what others have made. On Linux; elsewhere nothing is bounded.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    num_pages = int(Path("/proc/self/statm").read_text("ascii").split()[5])  # of data
-    bounds = [num_pages * resource.getpagesize() + num_bytes, soft, hard]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(bound for bound in bounds if bound != resource.RLIM_INFINITY), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -14,7 +14,7 @@ from tests.conftest import TINY, only_run, read_verdict
 
 UNIX = {"fcntl", "resource", "pwd", "grp", "termios"}
 
-# Libraries have Windows versions of their own: they are imported first, and Lightning is told. pathlib needs `os.name` as it is.
+# Libraries have Windows versions of their own: they are imported first. `os.name` stays as it is, for pathlib.
 AS_ON_WINDOWS = """
 import os, signal, sys
 import filelock, hydra, torch.utils.tensorboard, torchvision

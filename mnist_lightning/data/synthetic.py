@@ -65,13 +65,8 @@ def _paint(labels: Tensor, generator: torch.Generator) -> Tensor:
     angle, slant = torch.deg2rad(uniform(-12, 12)), uniform(-0.25, 0.25)
     width, height = uniform(12, 21), uniform(17, 21)  # pixels
     cos, sin = torch.cos(angle), torch.sin(angle)
-    matrix = torch.stack(
-        [
-            torch.stack([width * cos, height * (sin + slant * cos)], dim=-1),
-            torch.stack([-width * sin, height * (cos - slant * sin)], dim=-1),
-        ],
-        dim=-2,
-    )  # (N, 2, 2)
+    entries = [width * cos, height * (sin + slant * cos), -width * sin, height * (cos - slant * sin)]
+    matrix = torch.stack(entries, dim=-1).unflatten(-1, (2, 2))  # (N, 2, 2)
     ends = torch.einsum("nij,nskj->nski", matrix, ends) + SIDE / 2 + uniform(-1.5, 1.5, 1, 1, 2)
 
     centres = torch.arange(SIDE) + 0.5

@@ -82,12 +82,6 @@ def test_a_batch_is_one_indexing_operation(monkeypatch: pytest.MonkeyPatch) -> N
     assert calls == [32] * 6 + [8]
 
 
-def test_single_images_can_be_read_too() -> None:
-    dataset = InMemoryImages(torch.arange(8).reshape(2, 2, 2).byte(), torch.tensor([3, 4]))
-    image, label = dataset[1]
-    assert (image.tolist(), label.item(), len(dataset)) == ([[4, 5], [6, 7]], 4, 2)
-
-
 def test_every_epoch_has_its_own_order_and_the_seed_repeats_it() -> None:
     def order(data: DigitsDataModule, epoch: int) -> Tensor:
         loader = data.train_dataloader()

@@ -39,7 +39,10 @@ def read_text(path: Path) -> str:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
         raise ValueError(f"{path.name} is no regular file of at most {MAX_BYTES:,} bytes")
-    return path.read_bytes().decode("utf-8")
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: {error.reason}") from None
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -1,12 +1,11 @@
-"""The five ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
+"""The four ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
 
-Each is built once, in a process of its own, and times rounds of steps after a warm-up. `evaluation` is a sixth of the kind.
+Each is built once, in a process of its own, and times rounds of steps after a warm-up. `evaluation` is a fifth of the kind.
 """
 
 import contextlib
 import io
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +19,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
 from mnist_lightning.config.build import build
-from mnist_lightning.data.batches import NUM_CLASSES, Batch
+from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
@@ -34,7 +32,7 @@ from mnist_lightning.training.lit_module import decay_groups
 from mnist_lightning.training.memory import keep_freed
 
 WARM_UP = 5  # steps of each round that are not timed: workers start, caches fill
-WORKERS = 2  # of the contestants that load by worker processes: the fastest number on two cores
+WORKERS = 2  # of the published loop: the fastest number on two cores
 
 Contestant = Callable[[int], float]  # from a number of steps to the seconds of one
 
@@ -96,15 +94,6 @@ def stock_network(cfg: DictConfig) -> nn.Module:
     return net
 
 
-def published_sgd(net: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(net.parameters(), lr=0.015, momentum=0.9)
-
-
-def per_image_loader(data: DigitsDataModule) -> DataLoader[Any]:
-    dataset = PerImage(data.splits["train"].images, data.splits["train"].labels)
-    return DataLoader(dataset, batch_size=data.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
-
-
 def take_step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor) -> Tensor:
     loss = F.cross_entropy(net(images), targets)
     optimizer.zero_grad()
@@ -116,57 +105,15 @@ def take_step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
 def published_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """1. The published loop, written out: per-image PIL transforms, workers, stock modules, `.item()` every step."""
     net = stock_network(cfg).to(device).train()
-    optimizer, loader = published_sgd(net), per_image_loader(data)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.015, momentum=0.9)
+    dataset = PerImage(data.splits["train"].images, data.splits["train"].labels)
+    loader = DataLoader(dataset, batch_size=data.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
 
     def losses() -> Iterator[float]:
         for images, targets in endless(loader):
             yield take_step(net, optimizer, images.to(device), targets.to(device)).item()
 
     return lambda steps: timed(losses().__next__, steps)
-
-
-class TypicalModule(L.LightningModule):
-    """A LightningModule as tutorials write it: torchmetrics, and loss and accuracy logged every step."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-        self.accuracy = MulticlassAccuracy(NUM_CLASSES, average="micro")
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, targets = batch
-        logits = self.net(images)
-        loss = F.cross_entropy(logits, targets)
-        self.accuracy(logits, targets)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
-        self.log("train_acc", self.accuracy, on_step=True, on_epoch=True, prog_bar=True)
-        return loss
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return published_sgd(self.net)
-
-
-def typical_lightning(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
-    """2. A usual Lightning set-up: transforms in the dataset, workers, torchmetrics, a log entry every step."""
-
-    def round_of(steps: int) -> float:
-        clock = Clock()
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = L.Trainer(
-                accelerator=device.type,
-                devices=1,
-                max_epochs=1,
-                limit_train_batches=steps + WARM_UP,
-                log_every_n_steps=1,
-                callbacks=[clock],
-                default_root_dir=folder,
-                enable_model_summary=False,
-                enable_progress_bar=sys.stderr.isatty(),
-            )
-            trainer.fit(TypicalModule(stock_network(cfg)), per_image_loader(data))
-        return clock.seconds_per_call
-
-    return round_of
 
 
 @contextlib.contextmanager
@@ -181,7 +128,7 @@ def own_run(cfg: DictConfig, data: DigitsDataModule) -> Iterator[Assembled]:
 
 
 def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
-    """3. This project as a user runs it: gate, epoch table, checkpoints, events, the configured augmentation."""
+    """2. This project as a user runs it: gate, epoch table, checkpoints, events, the configured augmentation."""
 
     def round_of(steps: int) -> float:
         clock = Clock()
@@ -218,7 +165,7 @@ def own_parts(cfg: DictConfig, device: torch.device) -> tuple[nn.Module, torch.o
 
 
 def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
-    """4. The same batches, augmentation, network and optimizer as 3, in a loop without Lightning that logs nothing."""
+    """3. The same batches, augmentation, network and optimizer as 2, in a loop without Lightning that logs nothing."""
     net, optimizer = own_parts(cfg, device)
     loader = data.train_dataloader()
 
@@ -231,7 +178,7 @@ def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> 
 
 
 def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
-    """5. The floor: forward, backward and optimizer on one batch that lies ready."""
+    """4. The floor: forward, backward and optimizer on one batch that lies ready."""
     net, optimizer = own_parts(cfg, device)
     images = torch.randn(data.batch_size, 1, 28, 28, device=device)
     targets = torch.randint(NUM_CLASSES, (data.batch_size,), device=device)
@@ -240,7 +187,6 @@ def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -
 
 CONTESTANTS = {
     "published loop": published_loop,
-    "typical Lightning": typical_lightning,
     "this project": this_project,
     "bare loop": bare_loop,
     "floor: fixed batch": fixed_batch,

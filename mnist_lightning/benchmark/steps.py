@@ -104,7 +104,6 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
         },
         "ratios": {
             "published loop / this project": seconds["published loop"] / ours,
-            "typical Lightning / this project": seconds["typical Lightning"] / ours,
             "this project / bare loop": ours / seconds["bare loop"],
             "this project / floor": ours / seconds["floor: fixed batch"],
             "epoch with evaluation / training alone": (training + seconds["evaluation"]) / training,

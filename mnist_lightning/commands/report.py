@@ -25,7 +25,6 @@ def main(arguments: list[str]) -> int:
 
     out = given.out or (given.directories[0] if len(given.directories) == 1 else Path("outputs/report"))
     check_free(out)
-    report = make_report(runs, given.trust)
-    write_pages(out, report, report.pictures)
+    write_pages(out, make_report(runs, given.trust))
     show(f"{out / 'report.html'}, report.md beside it")
     return OK

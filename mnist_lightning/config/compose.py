@@ -1,5 +1,6 @@
 """Composing the configuration: where `conf` lies, the values that it computes, and reading it back."""
 
+import functools
 import io
 import secrets
 from collections.abc import Iterator
@@ -31,6 +32,11 @@ def compose_config(*overrides: str) -> DictConfig:
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose; `explain` says why in one line.
     """
+    return _compose(overrides).copy()
+
+
+@functools.lru_cache(maxsize=256)  # a report asks twice a run, and Hydra takes a tenth of a second
+def _compose(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 

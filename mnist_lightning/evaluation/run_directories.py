@@ -34,11 +34,10 @@ _VERDICT = TypeAdapter(Verdict)
 
 
 def lock(directory: Path) -> FileLock:
-    """Takes a directory, made if need be, for this process until `release`, the end of a `with`, or the end of the process.
+    """Takes a directory, made if need be, until `release`, the end of a `with`, or the end of the process.
 
     Raises:
         ConfigError: Another command has it.
-        OSError: The file cannot be made.
     """
     directory.mkdir(parents=True, exist_ok=True)
     taken = FileLock(directory / LOCK)
@@ -139,11 +138,7 @@ def _read_verdict(path: Path) -> dict[str, Any]:
 
 
 def read_epochs(directory: Path) -> list[dict[str, float]]:
-    """The rows of a run's metrics.csv; not a number where nothing was measured.
-
-    Raises:
-        OSError, ValueError: There is no such file, or it is damaged.
-    """
+    """The rows of a run's metrics.csv, not a number where nothing was measured; a ValueError if it is damaged."""
     contents = read_text(directory / "metrics.csv")
     names, *rows = [line.split(",") for line in contents.splitlines()] or [[]]
     if not contents.endswith("\n") or any(len(row) != len(names) for row in rows):

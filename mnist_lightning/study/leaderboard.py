@@ -1,8 +1,4 @@
-"""`python -m mnist_lightning leaderboard outputs/...`: runs put together, seeds averaged, failures named with their logs.
-
-Every sweep ends with this table, and keeps it as `leaderboard.csv` and `leaderboard.md` in its directory from its first
-finished job on.
-"""
+"""The table of runs: seeds averaged, the best first, failures named with their logs; every sweep keeps one in its directory."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,15 +21,7 @@ MEASURES = ("accuracy", "val", "best", "passed", "params", "seconds")  # what a 
 
 
 def leaderboard(runs: Sequence[Run], group_by: str | None = None, sort_by: str | None = None) -> str:
-    """The table for a terminal.
-
-    Args:
-        group_by: Names of keys, with commas between, that make the rows; by default, whatever varies but the seed.
-        sort_by: One of `MEASURES` or a column that varies; by default "val" where there is a hold-out, else "accuracy".
-
-    Raises:
-        ConfigError: There is no such key, or nothing of that name to sort by.
-    """
+    """The table for a terminal; arguments as the command takes them."""
     keys = resolve_keys(group_by.split(","), runs) if group_by else None
     return _page(ranked(aggregate(runs, keys), sort_by), runs, printable)
 
@@ -49,7 +37,11 @@ def write(directory: Path, runs: Sequence[Run]) -> str:
 
 
 def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame":
-    """The rows of `aggregate`, best first, or in the order of a column's values."""
+    """The rows of `aggregate`, by default best first: on the hold-out where there is one, else on the test images.
+
+    Raises:
+        ConfigError: There is nothing of that name to sort by.
+    """
     columns = entries.label.iloc[0] if len(entries) else {}
     sort_by = sort_by or ("val" if entries.val.notna().any() else "accuracy")
     if sort_by in columns:

@@ -1,11 +1,4 @@
-"""`python -m mnist_lightning results`: finished runs as rows of a CSV, and those CSVs as the README's table.
-
-    python -m mnist_lightning results collect docs/results/default.csv outputs/sweeps/NAME
-    python -m mnist_lightning results table
-
-A CSV is named after the preset its runs used (`default`, or one of `conf/experiment`); of others, `--preset` tells.
-`docs/results/README.md` says what its columns mean.
-"""
+"""Finished runs as rows of a CSV, and those CSVs as the README's table; `docs/results/README.md` says more."""
 
 from collections.abc import Iterable
 from pathlib import Path

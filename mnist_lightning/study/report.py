@@ -1,12 +1,7 @@
-"""`python -m mnist_lightning report outputs/...`: finished runs told as a study, in report.html and report.md.
-
-The experiments beside the published figures; the four curves and their animation; target, result and analysis of every run;
-which differences are larger than noise; layers and receptive fields; runs that are no result. More than `MAX_RUNS` runs are
-told by configuration.
-"""
+"""Finished runs told as a study; more than `MAX_RUNS` of them by configuration alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.evaluation.run_directories import Run, shown
@@ -18,42 +13,20 @@ from mnist_lightning.study.finished import Configuration, configurations_of
 from mnist_lightning.study.leaderboard import failures_of, outcomes, seeds_verdict
 from mnist_lightning.study.published import PUBLISHED
 from mnist_lightning.study.report_pages import Picture, as_picture
-from mnist_lightning.study.sections import Network, Section, networks_of, section_of
+from mnist_lightning.study.sections import networks_of, section_of
 from mnist_lightning.terminal import complain
 
 MAX_RUNS = 12  # more are summarised by configuration
 
 
-@dataclass(frozen=True)
-class Report:
-    """What the pages show, as text, tables and pictures."""
-
-    title: str
-    introduction: str
-    experiments: Rows
-    notes: list[str]
-    curves_caption: str
-    curves: list[Picture]
-    comparisons: Rows
-    comparison_notes: list[str]
-    sections: list[Section]
-    networks: list[Network]
-    failures: Rows
-    footer: str
-
-    @property
-    def pictures(self) -> list[Picture]:
-        return [*self.curves, *(picture for section in self.sections for picture in section.pictures)]
-
-
-def make_report(runs: Sequence[Run], trust: bool = False) -> Report:
-    """The report of runs.
+def make_report(runs: Sequence[Run], trust: bool = False) -> dict[str, Any]:
+    """What the pages show, as text, tables and pictures, by the names that the templates have for it.
 
     Args:
         trust: Whether networks outside this project may be imported, which runs their code.
 
     Raises:
-        ConfigError: None of them is finished.
+        ConfigError: No run is finished.
     """
     finished, others = [run for run in runs if run.finished], [run for run in runs if not run.finished]
     for run in others:
@@ -61,24 +34,26 @@ def make_report(runs: Sequence[Run], trust: bool = False) -> Report:
     if not finished:
         raise ConfigError("no run is finished (verdict.json), so that there is nothing to report; train one to its end first")
     configurations = configurations_of(finished, trust)
-    singly = len(finished) <= MAX_RUNS
     told = [(result, one.experiment) for one in configurations for result in one.results]
+    singly = len(told) <= MAX_RUNS
+    sections = [section_of(*of_run, number) for number, of_run in enumerate(told, 1)] if singly else []
     caption, pictures = _curves(configurations, singly)
     comparisons, comparison_notes = compare_all(configurations)
-    return Report(
-        title=f"Study report: {cut([one.name for one in configurations])}",
-        introduction=_introduction(finished, others),
-        experiments=_experiments(configurations),
-        notes=_notes(configurations),
-        curves_caption=caption,
-        curves=pictures,
-        comparisons=comparisons,
-        comparison_notes=comparison_notes,
-        sections=[section_of(*of_run, number) for number, of_run in enumerate(told, 1)] if singly else [],
-        networks=networks_of([result for result, _ in told]),
-        failures=failures_of(others),
-        footer=_footer(finished),
-    )
+    return {
+        "title": f"Study report: {cut([one.name for one in configurations])}",
+        "introduction": _introduction(finished, others),
+        "experiments": _experiments(configurations),
+        "notes": _notes(configurations),
+        "curves_caption": caption,
+        "curves": pictures,
+        "comparisons": comparisons,
+        "comparison_notes": comparison_notes,
+        "sections": sections,
+        "networks": networks_of([result for result, _ in told]),
+        "failures": failures_of(others),
+        "footer": _footer(finished),
+        "pictures": [*pictures, *(picture for section in sections for picture in section.pictures)],
+    }
 
 
 def _introduction(finished: Sequence[Run], others: Sequence[Run]) -> str:

@@ -6,10 +6,11 @@ What comes from runs (names, paths, reasons) is text to be shown, whatever it ho
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -56,24 +57,24 @@ def check_free(directory: Path) -> None:
             raise ConfigError(f"{path}: is there and no report of this project; name another folder with --out DIR")
 
 
-def write_pages(directory: Path, report: object, pictures: Sequence[Picture]) -> None:
+def write_pages(directory: Path, report: dict[str, Any]) -> None:
     """Writes report.html, report.md and the pictures of the latter, in place of an earlier report."""
     pages = {"report.html": _html(report), "report.md": _markdown(report)}
     (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
+    for picture in report["pictures"]:
         files.write(directory / FOLDER / picture.name, picture.content)
     for name, text in pages.items():
         files.write(directory / name, text)
 
 
-def _html(report: object) -> str:
+def _html(report: dict[str, Any]) -> str:
     environment = _environment(printable, autoescape=True)
     style = environment.get_template("report.css").render()
     style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("report.html").render(report=report, style_hash=style_hash)
 
 
-def _markdown(report: object) -> str:
+def _markdown(report: dict[str, Any]) -> str:
     environment = _environment(escape_markdown)
     environment.filters["table"] = lambda rows: Markup(markdown(rows, escape_markdown))
     text = environment.get_template("report.md").render(report=report)

@@ -1,15 +1,10 @@
-"""`python -m mnist_lightning reproduce RUN_DIR`: trains a finished run again and compares every figure and every weight.
-
-Says identical, same within noise, or different, and names what changed since: device, versions, code. Exit status 0 for the
-first two, 1 for the third.
-"""
+"""A finished run trained again, every figure and every weight of it compared, and what changed since named."""
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mnist_lightning.config.compose import read_config
 from mnist_lightning.config.errors import ConfigError
@@ -20,10 +15,7 @@ from mnist_lightning.evaluation.verdict import percent
 IDENTICAL, WITHIN_NOISE, DIFFERENT = "identical", "same within noise", "different"
 
 
-@dataclass
-class Comparison:
-    """Of a run with its repetition."""
-
+class Comparison(NamedTuple):
     outcome: str
     """"identical": every figure of every epoch and every weight; "same within noise": the accuracies differ by less than two
     measurements on that many images do by chance, 95 times in 100; "different"."""
@@ -51,9 +43,7 @@ def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
     original = read_run(directory)
     if not original.finished or original.verdict.get("accuracy") is None:
         why = original.why or f"it ended with status {original.status!r} and without an accuracy"
-        raise ConfigError(
-            f"{directory}: no finished run to repeat ({why}); name the folder with its config.yaml and verdict.json"
-        )
+        raise ConfigError(f"{directory}: no finished run to repeat ({why}); name the folder with its verdict.json")
     cfg = with_places_of_here(read_config(directory))
     if not trust:
         refuse_strangers(cfg)

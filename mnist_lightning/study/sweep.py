@@ -21,7 +21,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_lightning import files
-from mnist_lightning.config.check import check
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import find_runs, flatten, lock, read_run
 from mnist_lightning.status import FAILED, worst
@@ -102,6 +101,8 @@ class Study(Callback):
 
     @_through_hydra
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        from mnist_lightning.config.check import check  # pydantic takes its time, which --help need not wait for
+
         check(_without_hydra(config))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -182,6 +183,8 @@ def _check_jobs(config: DictConfig) -> int:
 
 
 def _check_job(cfg: DictConfig) -> None:
+    from mnist_lightning.config.check import check
+
     check(cfg)
     if "ddp" in cfg.trainer.strategy:
         raise ConfigError(

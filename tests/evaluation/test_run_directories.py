@@ -16,9 +16,9 @@ from tests.conftest import leave_run, read_verdict
 
 TABLE = "epoch,step,test/acc\r\n1,10,0.5\r\n2,20,\r\n"
 DAMAGES: dict[str, tuple[str, bytes, str]] = {
-    "verdict cut off": ("verdict.json", b'{"status": "passed", "passed": tr', "verdict.json: Invalid JSON: "),
-    "verdict empty": ("verdict.json", b"", "verdict.json: Invalid JSON: "),
-    "verdict of binary garbage": ("verdict.json", b"\x00\xff\xfe\x80", "verdict.json: Invalid JSON: "),
+    "verdict cut off": ("verdict.json", b'{"status": "passed", "passed": tr', "verdict.json: "),
+    "verdict empty": ("verdict.json", b"", "verdict.json: "),
+    "verdict of binary garbage": ("verdict.json", b"\x00\xff\xfe\x80", "verdict.json: "),
     "verdict a list": ("verdict.json", b"[1, 2]", "verdict.json: Input should be "),
     "verdict of nothing": ("verdict.json", b"{}", "verdict.json: status: "),
     "config cut off": ("config.yaml", b"model:\n  _target_: mnist_lightning.models.Net3\n  drop", "ScannerError: "),
@@ -31,7 +31,7 @@ DAMAGES: dict[str, tuple[str, bytes, str]] = {
     "metrics cut off in a figure": ("metrics.csv", TABLE[:-14].encode(), "metrics.csv: a row is cut off"),
     "metrics without an epoch": ("metrics.csv", TABLE[:-7].encode(), "metrics.csv: not a row for each of 2 epochs"),
     "metrics empty": ("metrics.csv", b"", "metrics.csv: a row is cut off"),
-    "metrics of binary garbage": ("metrics.csv", b"\x00\xff\xfe\x80", "UnicodeDecodeError: "),
+    "metrics of binary garbage": ("metrics.csv", b"\x00\xff\xfe\x80", "metrics.csv: "),
 }
 VALUES: tuple[tuple[str, Any], ...] = (
     *(("accuracy", "0.99"), ("accuracy", [0.99]), ("accuracy", math.nan), ("best_accuracy", {"epoch": 1})),

@@ -79,10 +79,6 @@ def test_keys_are_found_by_short_name_or_refused() -> None:
             resolve_keys([typed], runs)
 
 
-def test_no_runs_are_no_rows() -> None:
-    assert len(aggregate([])) == 0
-
-
 @pytest.mark.parametrize(
     ("fractions", "text"),
     [([0.99, 0.991, 0.992], "99.10 ± 0.10"), ([0.994], "99.40"), ([None, 0.99, math.nan], "99.00"), ([], ""), ([None], "")],

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import find_runs
 from mnist_lightning.study.aggregate import Rows, aggregate
 from mnist_lightning.study.leaderboard import failures_of, leaderboard, ranked, rows_of, seeds_verdict, write
@@ -131,8 +130,3 @@ def test_the_command_prints_the_table_or_one_line(cli: Callable[..., Finished], 
         done = cli("leaderboard", *arguments)
         assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
         assert done.err.startswith(start)
-
-
-def test_nothing_of_that_name_to_sort_by_is_refused(sweep: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--sort-by x: must be one of accuracy, val, best, passed, params, seconds, lr"):
-        leaderboard(find_runs([sweep]), sort_by="x")

@@ -1,9 +1,13 @@
-"""Files: everything this package writes is written whole or not at all, whatever stops its writer."""
+"""Files: written whole or not at all, whatever stops their writer.
+
+Everything this package writes goes through here. Imports neither torch nor lightning.
+"""
 
 import contextlib
 import logging
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +15,6 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent  # of a checkout; of an installed package the folder with all of them
 
-SYNCS_DIRECTORIES = os.name != "nt"  # which hold the names of their files; Windows cannot open one
 MAX_BYTES = 10_000_000  # of a table or a record: that of 100,000 epochs
 
 Stamp = tuple[int, int, int] | None
@@ -27,9 +30,15 @@ def stamp(path: Path) -> Stamp:
 
 
 def read_text(path: Path) -> str:
-    """A record's text; a ValueError where it is larger than any run writes, or not UTF-8."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path.name} is larger than {MAX_BYTES:,} bytes, which no run writes")
+    """A record's text.
+
+    Raises:
+        OSError: There is no such file, or it may not be read.
+        ValueError: It is none that a run writes: larger, a pipe or a device that never ends, or not UTF-8.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        raise ValueError(f"{path.name} is no regular file of at most {MAX_BYTES:,} bytes")
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -46,7 +55,10 @@ def write(path: Path, content: str | bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a name beside `path` to write to; what lies there in the end takes the place of `path`, on disk when this returns.
 
-    Left by an exception, `path` is as it was, and nothing is left beside it. An OSError names the path.
+    Left by an exception, `path` is as it was, and nothing is left beside it.
+
+    Raises:
+        OSError: With the path.
     """
     # Another name for every writer: jobs of a sweep side by side write one leaderboard.
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
@@ -55,7 +67,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield part
             _sync(part)
             part.replace(path)
-            if SYNCS_DIRECTORIES:
+            with contextlib.suppress(OSError):  # Windows opens no directory, and some network file systems sync none
                 _sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):  # a read-only file system, on which there is none

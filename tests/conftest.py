@@ -211,7 +211,7 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             zipped = gzip.compress(contents, mtime=0)
             (folder / f"{name}.gz").write_bytes(zipped)
             files[split, what] = mnist_files.IDXFile(
-                name, tuple(tensor.shape), md5_gz=hashlib.md5(zipped).hexdigest(), md5=hashlib.md5(contents).hexdigest()
+                name, md5_gz=hashlib.md5(zipped).hexdigest(), md5=hashlib.md5(contents).hexdigest()
             )
     monkeypatch.setattr(mnist_files, "FILES", files)
     return place

@@ -25,19 +25,18 @@ def download(name: str, md5: str, folder: Path, mirrors: Sequence[str]) -> Path:
     reasons = []
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             return folder / name
         for mirror in mirrors:
-            url = f"{mirror.rstrip('/')}/{name}"
             try:
-                contents = _fetch(url, md5)
+                contents = _fetch(f"{mirror.rstrip('/')}/{name}", md5)
             # HTTPException: an answer that is none; ValueError: an address that is none, or other contents.
             except (OSError, ValueError, http.client.HTTPException) as error:
-                reasons.append(f"{url}: {one_line(error)}")
+                reasons.append(f"{mirror}: {one_line(error)}")
             else:
                 files.write(folder / name, contents)
                 return folder / name
-    raise OSError("\n".join(reasons) or "no mirror is configured (data.mirrors)")
+    raise OSError("; ".join(reasons) or "no mirror is configured (data.mirrors)")
 
 
 def _fetch(url: str, md5: str) -> bytes:
@@ -52,5 +51,5 @@ def _fetch(url: str, md5: str) -> bytes:
                     raise OSError(f"sends more than {MAX_BYTES:,} bytes")
     found = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     if found != md5:
-        raise ValueError(f"expected MD5 {md5}, received {len(contents):,} bytes with MD5 {found}")
+        raise ValueError(f"sends other contents ({len(contents):,} bytes, MD5 {found[:8]}…, not {md5[:8]}…)")
     return bytes(contents)

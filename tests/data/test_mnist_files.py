@@ -1,6 +1,7 @@
-"""Finding, checking and downloading MNIST's files; mirrors that fail are in tests/faults/test_downloads.py."""
+"""Finding, checking and downloading MNIST's files; the mirrors are folders."""
 
 import gzip
+import os
 import random
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from torchvision.datasets import MNIST
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data import mnist_files, synthetic
 from mnist_lightning.data.mnist_files import FILES, MNISTFileError, MNISTNotFoundError, read_idx
+from tests.conftest import idx_bytes
 
 
 def folder_of(place: Path) -> Path:
@@ -48,6 +50,11 @@ def test_a_relative_place_is_also_looked_for_from_the_checkout(tmp_path: Path, m
     folders = mnist_files.candidates("data", ["../shared/mnist"])
     assert Path("../shared/mnist/MNIST/raw") in folders
     assert mnist_files.CHECKOUT.parent / "shared" / "mnist" / "MNIST" / "raw" in folders
+    assert mnist_files.candidates("/a", ["/b"])[::3] == [Path("/a/MNIST/raw"), Path("/b/MNIST/raw")]
+
+
+def test_a_home_that_is_not_known_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Path("~nobody-of-that-name/mnist") in mnist_files.candidates("data", ["~nobody-of-that-name/mnist"])
 
 
 def test_extracted_and_gzipped_files_read_alike(miniature: Path) -> None:
@@ -76,21 +83,31 @@ def test_a_second_run_of_a_process_reads_no_file_again_unless_it_has_changed(
     assert read[4:] == [path.name]
     path.write_bytes(path.read_bytes()[:-50])
     for _ in range(2):  # a refusal is not remembered as a reading
-        with pytest.raises(MNISTFileError, match="cannot be read"):
+        with pytest.raises(MNISTFileError, match="cannot be read: Compressed file ended"):
             mnist_files.load(str(miniature), [], [])
 
 
-def test_absence_says_what_to_do_in_three_lines(tmp_path: Path) -> None:
-    places = [str(tmp_path / str(number)) for number in range(9)]
+def test_another_compression_of_the_same_contents_is_as_good(miniature: Path) -> None:
+    for path in folder_of(miniature).glob("*.gz"):
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=7))
+    assert len(mnist_files.load(str(miniature), [], [])["train"][1]) == 200
+
+
+@pytest.mark.parametrize(("num_places", "more"), [(1, ""), (40, " and 36 more")])
+def test_absence_says_what_to_do_in_three_lines(tmp_path: Path, num_places: int, more: str) -> None:
+    places = [f"nowhere{number}" for number in range(num_places)]
+    mirrors = [f"http://127.0.0.1:9/{'long/' * 20}", "http://127.0.0.1:9/other/"]
     with pytest.raises(MNISTNotFoundError) as caught:
-        mnist_files.load("data", places, ["http://127.0.0.1:9/"])
+        mnist_files.load(str(tmp_path), places, mirrors)
     to_do, looked_in, why = str(caught.value).splitlines()
-    assert to_do.startswith("MNIST was not found: put its four files into data/MNIST/raw, ")
-    assert to_do.endswith("or train on drawn digits with data=synthetic")
-    assert looked_in.startswith("looked in data/MNIST/raw, data/raw, data, ")
-    assert looked_in.endswith(f" and {3 * 10 - mnist_files.MAX_NAMED} more")
-    assert why.startswith("download failed: http://127.0.0.1:9/train-images-idx3-ubyte.gz: ")
-    assert max(map(len, (to_do, why))) <= 200
+    assert to_do == (
+        f"MNIST was not found: put its four files into {tmp_path}/MNIST/raw, name their folder with data.root=FOLDER "
+        "or MNIST_ROOT, or train on drawn digits with data=synthetic"
+    )
+    named = ", ".join([str(tmp_path), *places[:4]])
+    assert looked_in.startswith(f"looked in {named}{more}: ")
+    assert why.startswith("download failed: http://127.0.0.1:9/long/")
+    assert max(len(looked_in), len(why)) <= 190  # and "error: " before it
 
 
 # --- checking -----------------------------------------------------------------------------------------------------------
@@ -98,55 +115,56 @@ def test_absence_says_what_to_do_in_three_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["extracted", "gzipped"])
 def test_every_damage_is_refused_by_name_and_the_file_left(miniature: Path, tmp_path: Path, zipped: bool) -> None:
-    file = mnist_files.FILES["test", "images"]
+    file = mnist_files.FILES["test", "labels"]
     whole = gzip.decompress((folder_of(miniature) / f"{file.name}.gz").read_bytes())
     rng = random.Random(0)
-    damages = [b"", whole[:10], whole[:-1], whole + b"\0", b"<html>404</html>", b"\0\0\x08\x01" + whole[4:]]
-    for at in [0, 5, 15, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(20))]:
+    damages = [b"", whole[:10], whole[:-1], whole + b"\0", b"<html>404</html>", b"\0\0\x08\x03" + whole[4:]]
+    for at in [0, 5, 7, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(20))]:
         flipped = bytearray(whole)
         flipped[at] ^= 1 << rng.randrange(8)
         damages.append(bytes(flipped))
-    damages = [gzip.compress(damage) for damage in damages] if zipped else damages
     if zipped:
         packed = gzip.compress(whole)
-        damages += [packed[:20], packed[:-9], b"not gzip at all", gzip.compress(bytes(10**7))]
+        bomb = gzip.compress(bytes(2 * mnist_files.MAX_BYTES), compresslevel=1)
+        damages = [*map(gzip.compress, damages), packed[:20], packed[:-9], b"not gzip at all", bomb]
     path = tmp_path / (f"{file.name}.gz" if zipped else file.name)
     for contents in damages:
         path.write_bytes(contents)
         with pytest.raises(MNISTFileError) as caught:
             read_idx(path, file)
-        why, way_out = str(caught.value).splitlines()
-        assert why.startswith(f"{path}: ")
-        assert way_out == "replace or remove that file, or name another folder with data.root=FOLDER or MNIST_ROOT"
+        message = str(caught.value)
+        assert message.startswith((f"{path}: damaged or another file (MD5 ", f"{path}: cannot be read: "))
+        assert message.endswith("; replace or remove it, or name another folder with data.root=FOLDER")
+        assert len(message) - len(str(path)) <= 135
         assert path.read_bytes() == contents
 
 
 def test_one_of_the_four_files_is_not_taken_for_another(miniature: Path) -> None:
     path = folder_of(miniature) / f"{mnist_files.FILES['test', 'images'].name}.gz"
-    with pytest.raises(MNISTFileError, match=r"is not MNIST's train-images-idx3-ubyte: MD5 \w{32} in place of \w{32}"):
+    with pytest.raises(MNISTFileError, match=r"damaged or another file \(MD5 \w{8}…, MNIST's \w{8}…\)"):
         read_idx(path, mnist_files.FILES["train", "images"])
 
 
-def test_a_folder_in_place_of_a_file_is_refused_by_name(miniature: Path) -> None:
-    (folder_of(miniature) / mnist_files.FILES["train", "labels"].name).mkdir()
-    with pytest.raises(MNISTFileError, match=r"train-labels-idx1-ubyte: cannot be read: "):
-        mnist_files.load(str(miniature), [], [])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_what_is_no_file_is_passed_over(miniature: Path) -> None:
+    """A pipe would be waited for."""
+    (folder_of(miniature) / FILES["train", "labels"].name).mkdir()
+    os.mkfifo(folder_of(miniature) / FILES["train", "images"].name)
+    assert len(mnist_files.load(str(miniature), [], [])["train"][1]) == 200
 
 
 # --- downloading --------------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_missing_is_downloaded_and_once(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, root = [], tmp_path / "root"
-    download = mnist_files.download
-    monkeypatch.setattr(mnist_files, "download", lambda name, *rest: asked.append(name) or download(name, *rest))
-    names = [f"{file.name}.gz" for file in mnist_files.FILES.values()]
-    for _ in range(2):
-        data = mnist_files.load(str(root), [], [folder_of(miniature).as_uri()])
-        assert (len(data["train"][1]), asked) == (200, names)
-    (folder_of(root) / names[-1]).unlink()
-    mnist_files.load(str(root), [], [folder_of(miniature).as_uri()])
-    assert asked == [*names, names[-1]]
+def test_what_is_missing_is_downloaded_once(miniature: Path, tmp_path: Path) -> None:
+    there, missing = [f"{FILES[split, 'labels'].name}.gz" for split in ("train", "test")]
+    root = tmp_path / "root"
+    shutil.copytree(miniature, root)
+    (folder_of(root) / missing).unlink()
+    (folder_of(miniature) / there).unlink()  # the mirror lacks what is not needed
+    mirrors = ["http://127.0.0.1:9/", folder_of(miniature).as_uri()]
+    assert mnist_files.locate(str(root), [], mirrors)["test", "labels"] == folder_of(root) / missing
+    assert len(mnist_files.load(str(root), [], [])["test"][1]) == 100
 
 
 # --- the real thing -----------------------------------------------------------------------------------------------------
@@ -161,3 +179,9 @@ def test_the_real_mnist_is_read_as_torchvision_reads_it(real_mnist: list[str]) -
         reference = MNIST(str(paths["train", "images"].parents[2]), train=theirs)
         assert torch.equal(ours[split][0], reference.data)
         assert torch.equal(ours[split][1], reference.targets)
+
+
+def test_idx_bytes_of_the_fixture_are_the_format_of_the_publication() -> None:
+    """The header that yann.lecun.com/exdb/mnist prints for the training images, in bytes."""
+    contents = idx_bytes(torch.zeros(2, 28, 28, dtype=torch.uint8))
+    assert contents[:16].hex() == "00000803" + "00000002" + "0000001c" + "0000001c"

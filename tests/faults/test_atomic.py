@@ -24,7 +24,7 @@ PACKAGE = Path(mnist_lightning.__file__).parent
 # --- one helper ---------------------------------------------------------------------------------------------------------
 
 WRITING = re.compile(
-    r"\.write_text\(|\.write_bytes\(|\.rename\(|\.to_csv\([^)]|mkstemp|torch\.save\("
+    r"\.write_text\(|\.write_bytes\(|\.rename\(|\.to_csv\((?!\)|index)|mkstemp|torch\.save\("
     r"|[(.]open\([^)]*[\"'][wax]b?\+?[\"']"
 )
 ELSEWHERE = {
@@ -100,6 +100,17 @@ def test_a_killed_writer_leaves_a_whole_file(trials: Trials, tmp_path: Path) -> 
         assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_no_run_writes_is_not_read(tmp_path: Path) -> None:
+    """A pipe would be waited for, and a device never ends."""
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(files.MAX_BYTES + 1)
+    for name in ("zeros", "pipe", "large"):
+        with pytest.raises(ValueError, match=rf"{name} is no regular file of at most 10,000,000 bytes"):
+            files.read_text(tmp_path / name)
+
+
 # --- on disk ------------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +120,19 @@ def test_a_checkpoint_is_written_beside_its_name(tmp_path: Path, monkeypatch: py
     WholeCheckpoints().save_checkpoint({"a": torch.ones(3)}, tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=True)["a"].tolist() == [1, 1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_where_directories_are_not_synced_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def open_no_directory(path: Path, flags: int) -> int:
+        if path.is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", open_no_directory)
+    files.write(tmp_path / "a", "text")
+    assert files.read_text(tmp_path / "a") == "text"
 
 
 def test_a_run_that_says_how_it_ended_has_its_files_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

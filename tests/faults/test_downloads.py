@@ -129,7 +129,6 @@ FAULTS: dict[str, Answer | None] = {
     "redirects for ever": redirect(lambda rng: f"/{rng.random()}"),
     "redirects nowhere": answer_with(b"HTTP/1.1 302 Found\r\n\r\n"),
     "redirects to no address": redirect(lambda rng: "http://[::1/"),
-    "no HTTP": answer_with(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "nothing but noise": lambda connection, rng: connection.sendall(rng.randbytes(5000)),
 }
 
@@ -157,9 +156,14 @@ def test_a_mirror_that_fails_is_left_for_the_next(trials: Trials, monkeypatch: p
 
 
 def test_where_every_mirror_fails_nothing_stays_and_each_is_named(tmp_path: Path) -> None:
-    with mirror(page("404 Not Found"), random.Random(0)) as bad, pytest.raises(OSError, match="404") as caught:
-        download.download(NAME, MD5, tmp_path, [bad.url, refusing()])
-    assert [line.split(": ")[0].endswith(NAME) for line in str(caught.value).splitlines()] == [True, True]
+    rng, other = random.Random(0), hashlib.md5(b"other").hexdigest()
+    with mirror(page("404 Not Found"), rng) as bad, mirror(answer_with(OK + b"\r\nother"), rng) as wrong:
+        with pytest.raises(OSError, match="404") as caught:
+            download.download(NAME, MD5, tmp_path, [bad.url, wrong.url])
+        assert str(caught.value).split("; ") == [
+            f"{bad.url}: HTTP Error 404: Not Found",
+            f"{wrong.url}: sends other contents (5 bytes, MD5 {other[:8]}…, not {MD5[:8]}…)",
+        ]
     assert [path.name for path in tmp_path.iterdir()] in ([".lock"], [])
 
 

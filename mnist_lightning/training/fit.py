@@ -111,8 +111,9 @@ class Ending(contextlib.AbstractContextManager["Ending"]):
         self.output_dir = output_dir
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        stop = signals.behind(error)
         with signals.hold():
-            self.verdict = self._judge(error)
+            self.verdict = self._judge(stop or error)
             # An error is on its way up already, and may well be that of a full disk.
             unless_error = contextlib.suppress(OSError) if self.verdict.status == ERROR else contextlib.nullcontext()
             with unless_error:
@@ -121,6 +122,8 @@ class Ending(contextlib.AbstractContextManager["Ending"]):
                 self.verdict.write(self.output_dir / "verdict.json")
             if self.verdict.status != ERROR:
                 show(f"{self.verdict.text()}\n  outputs     {printable(self.output_dir)}")
+        if stop and stop is not error:
+            raise stop from None
 
     def _judge(self, error: BaseException | None) -> Verdict:
         if error is None or isinstance(error, GateError):

@@ -31,7 +31,6 @@ from mnist_lightning.evaluation.run_directories import flatten, shown
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models.summary import summarize, table
 from mnist_lightning.terminal import printable
-from mnist_lightning.training import signals
 from mnist_lightning.training.callbacks import EpochTable
 from mnist_lightning.training.lit_module import LitClassifier
 
@@ -64,10 +63,6 @@ class Events(TensorBoardLogger):
     def save(self) -> None:
         """Brings to the file what was logged. No hparams.yaml, which Lightning writes here: config.yaml says the same."""
         self.experiment.flush()
-
-    def finalize(self, status: str) -> None:
-        with signals.hold():  # a writer that a signal has half closed fails where it is closed again, on the way out
-            super().finalize(status)
 
 
 class Dashboard(L.Callback):

@@ -97,8 +97,9 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -
 
 def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException | None) -> Verdict:
     """Judges a run that ended by this error or by none, and leaves and shows its verdict."""
+    stop = signals.behind(error)
     with signals.hold():
-        verdict = _judge(gate, cfg, error)
+        verdict = _judge(gate, cfg, stop or error)
         # An error is on its way up already, and may well be that of a full disk.
         unless_error = contextlib.suppress(OSError) if verdict.status == ERROR else contextlib.nullcontext()
         with unless_error:
@@ -107,6 +108,8 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException
             verdict.write(output_dir / "verdict.json")
         if verdict.status != ERROR:
             show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")
+    if stop and stop is not error:
+        raise stop from None
     return verdict
 
 

@@ -17,6 +17,13 @@ class Interrupted(SystemExit):
         return f"stopped by {self.name}"
 
 
+def behind(error: BaseException | None) -> Interrupted | None:
+    """The stop that an error came of: what a signal leaves half done (a writer, a lock) may fail on the way out."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
+
+
 class _Stop:
     """The handler of both signals."""
 

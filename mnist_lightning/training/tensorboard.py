@@ -30,7 +30,6 @@ from mnist_lightning.evaluation.run_directories import flatten, shown
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models.summary import summarize, table
 from mnist_lightning.terminal import printable
-from mnist_lightning.training import signals
 from mnist_lightning.training.callbacks import EpochTable
 from mnist_lightning.training.lit_module import LitClassifier
 
@@ -57,10 +56,6 @@ class Events(TensorBoardLogger):
 
     def save(self) -> None:
         self.experiment.flush()  # and no hparams.yaml, which Lightning writes here: config.yaml says the same
-
-    def finalize(self, status: str) -> None:
-        with signals.hold():  # a writer that a signal has half closed fails where it is closed again, on the way out
-            super().finalize(status)
 
 
 class Dashboard(L.Callback):

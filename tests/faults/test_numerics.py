@@ -24,7 +24,7 @@ from mnist_lightning.training import cuda_graph
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.lit_module import LitClassifier, NonFiniteLossError
-from tests.conftest import quiet_trainer, read_verdict, read_weights
+from tests.conftest import Finished, quiet_trainer, read_verdict, read_weights
 from tests.evaluation.test_gate import Stub, run_gate
 from tests.faults.conftest import Trials
 
@@ -153,6 +153,16 @@ def test_what_was_not_trained_or_not_measured_does_not_pass(tmp_path: Path, limi
     with pytest.raises(GateError, match=r"was never logged|was not measured"):
         run(compose_config(*SMALL, f"+trainer.{limit}"), tmp_path)
     assert not read_verdict(tmp_path)["passed"]
+
+
+def test_a_checkpoint_that_holds_no_numbers_is_not_measured(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    run(compose_config(*SMALL, "trainer.max_epochs=1"), tmp_path / "run")
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    next(values for values in checkpoint["state_dict"].values() if values.is_floating_point()).view(-1)[0] = math.nan
+    torch.save(checkpoint, tmp_path / "run" / "last.ckpt")
+    measured = cli("evaluate", tmp_path / "run")
+    assert (measured.status, measured.out, len(measured.err.splitlines())) == (2, "", 1)
+    assert "NaN" in measured.err
 
 
 DATA: dict[str, Callable[[Tensor, Tensor], Batch]] = {

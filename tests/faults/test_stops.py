@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.evaluation.run_directories import read_epochs, read_run
 from mnist_lightning.training import checkpoints, resume, signals
+from mnist_lightning.training.fit import run
 from tests.conftest import TINY, assert_same_weights, read_rows
 from tests.faults.conftest import Trial, Trials
 
@@ -159,6 +160,22 @@ def test_a_run_killed_while_it_is_set_aside_is_set_aside(tmp_path: Path, monkeyp
     assert left == files or "last.ckpt" not in left
     assert resume.take_up(tmp_path, compose_config(*TINY)) == resume.Taken()
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+def test_a_stop_is_a_stop_though_something_fails_on_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TensorBoard's writer does that a signal has half closed, or tqdm's lock that it has half made."""
+
+    def step(*args: object) -> None:
+        try:
+            raise signals.Interrupted(signal.SIGTERM)
+        finally:
+            raise OSError("Writer is closed")
+
+    monkeypatch.setattr("mnist_lightning.training.lit_module.LitClassifier.training_step", step)
+    with pytest.raises(signals.Interrupted):
+        run(compose_config(*TINY), tmp_path)
+    left = verdict(tmp_path)
+    assert (left["status"], left["exit_status"], left["reasons"]) == ("interrupted", 143, ["stopped by SIGTERM"])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -26,8 +26,10 @@ def main(arguments: list[str]) -> int:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
     except Refused as refusal:
         raise refusal.error from None
-    except ValueError as error:  # Hydra's own, of a group that is set to a number or to null
-        raise HydraException(str(error)) from error
+    except ValueError as error:
+        if isinstance(error.__cause__, OSError):  # run.log cannot be opened
+            raise error.__cause__ from None
+        raise HydraException(str(error)) from error  # a group is set to a number or to null
     finally:
         if Study.lock:
             Study.lock.release()

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from mnist_lightning import files
+from mnist_lightning.terminal import printable
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
 
@@ -75,7 +76,7 @@ class Verdict:
             lines.append(f"  parameters  {self.params:,}, budget fewer than {self.max_params:,}: {room}")
         if self.accuracy is not None:
             lines.append(f"  test set    {self._selection_text()}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))  # a line each, whatever a name holds
 
     def _accuracy_text(self) -> str:
         if self.accuracy is None:

@@ -158,7 +158,7 @@ def test_a_run_that_says_how_it_ended_has_its_files_on_disk(tmp_path: Path, monk
     run(compose_config(*TINY), tmp_path)
     # But for TensorBoard's events, which its own writer hands to the operating system.
     left = {path.name: path.stat() for path in tmp_path.iterdir() if path.name != LOCK and "tfevents" not in path.name}
-    assert {"config.yaml", "environment.json", "metrics.csv", "best.ckpt", "last.ckpt", "verdict.json"} < set(left)
+    assert {"config.yaml", "environment.json", "metrics.csv", "best.ckpt", "last.ckpt", "verdict.json"} <= set(left)
     for name, status in left.items():
         assert synced.get(status.st_ino) == (status.st_size, status.st_mtime_ns), f"{name} has changed since it was synced"
     # The verdict after all others, and the directory that holds the names after the verdict.

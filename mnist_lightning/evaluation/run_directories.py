@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mnist_lightning.config.compose import read_config
+from mnist_lightning.config.compose import flatten, read_config
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.files import Stamp, read_text, stamp
@@ -126,7 +126,7 @@ def _read_values(directory: Path) -> dict[str, Any]:
     # The seed stands below all groups, and so is missing where the file was cut off.
     if not (isinstance(loaded, DictConfig) and isinstance(loaded.get("seed"), int) and "gate" in loaded):
         raise ValueError("config.yaml holds no whole configuration")
-    return flatten(loaded)
+    return settings(loaded)
 
 
 def _read_verdict(path: Path) -> dict[str, Any]:
@@ -146,16 +146,9 @@ def read_epochs(directory: Path) -> list[dict[str, float]]:
     return [dict(zip(names, (float(value or "nan") for value in row), strict=True)) for row in rows]
 
 
-def flatten(config: DictConfig) -> dict[str, Any]:
+def settings(config: DictConfig) -> dict[str, Any]:
     """Every value of a configuration by its dotted key, but for those that no result depends on."""
-
-    def values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if not isinstance(node, dict):
-            return iter([(key, node)])
-        return chain.from_iterable(values(child, f"{key}.{name}".lstrip(".")) for name, child in node.items())
-
-    container = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in values(container, "") if key not in IMMATERIAL}
+    return {key: value for key, value in flatten(config).items() if key not in IMMATERIAL}
 
 
 def shown(value: Any) -> str:

@@ -68,9 +68,6 @@ def aggregate(runs: Sequence[Run], keys: Sequence[str] | None = None) -> "pd.Dat
     return rows
 
 
-# --- what tells configurations apart ------------------------------------------------------------------------------------
-
-
 def values_of(runs: Sequence[Run]) -> "pd.DataFrame":
     """The runs' configurations: a row each, a column per key, values as text."""
     import pandas as pd
@@ -136,9 +133,6 @@ def resolve_keys(typed: Sequence[str], runs: Sequence[Run]) -> list[str]:
             raise ConfigError(f"--group-by {name}: {name} {rule}; what varies between these runs: {choices}")
         keys.append(found[0])
     return keys
-
-
-# --- how they are shown -------------------------------------------------------------------------------------------------
 
 
 def cut(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.data.mnist_files import MNISTFileError
-from mnist_lightning.evaluation.run_directories import Run, flatten, read_epochs
+from mnist_lightning.evaluation.run_directories import Run, read_epochs, settings
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.inference.load import Trained, load, load_data
 from mnist_lightning.study.aggregate import aggregate
@@ -140,5 +140,5 @@ def _experiment_of(run: Run) -> str | None:
 @functools.cache
 def _published_recipes() -> dict[str, dict[str, object]]:
     """The keys of each published experiment's configuration that its accuracy depends on."""
-    configs = {name: flatten(compose_config(f"experiment={name}")) for name in PUBLISHED}
+    configs = {name: settings(compose_config(f"experiment={name}")) for name in PUBLISHED}
     return {name: {key: value for key, value in cfg.items() if key.startswith(RECIPE)} for name, cfg in configs.items()}

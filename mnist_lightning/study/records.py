@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from mnist_lightning import files
 from mnist_lightning.config.compose import choices, compose_config
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import Run, find_runs, flatten, read_epochs
+from mnist_lightning.evaluation.run_directories import Run, find_runs, read_epochs, settings
 from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.study.aggregate import MISSING, markdown, mean_sd
 from mnist_lightning.study.published import PUBLISHED
@@ -31,7 +31,7 @@ def collect(directories: Iterable[Path], preset: str) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    base = flatten(_compose(preset))
+    base = settings(_compose(preset))
     rows = []
     for run in find_runs(directories):
         if run.finished:

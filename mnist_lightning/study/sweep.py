@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import find_runs, flatten, lock, read_run
+from mnist_lightning.evaluation.run_directories import find_runs, lock, read_run, settings
 from mnist_lightning.status import FAILED, worst
 from mnist_lightning.study import leaderboard
 from mnist_lightning.terminal import path_as_typed, show
@@ -30,13 +30,10 @@ from mnist_lightning.terminal import path_as_typed, show
 SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
 
 
-# --- directories, as conf/config.yaml asks for them ---------------------------------------------------------------------
-
-
 def _run_dir(directory: str, *, _root_: DictConfig) -> str:
     """Under resume the newest directory of a run of the same configuration, else, or where there is none, the given one."""
     if _root_.resume:
-        mine = flatten(_without_hydra(_root_))
+        mine = settings(_without_hydra(_root_))
         found = [path.parent for path in Path(directory).parent.glob("*/config.yaml") if read_run(path.parent).config == mine]
         directory = str(max(found, default=directory))
     return directory
@@ -69,9 +66,6 @@ def _asked(task: Sequence[str]) -> list[str]:
 def _read(path: Path) -> Any:
     with contextlib.suppress(OSError, ValueError):
         return json.loads(files.read_text(path))
-
-
-# --- Hydra's hooks ------------------------------------------------------------------------------------------------------
 
 
 class Refused(BaseException):

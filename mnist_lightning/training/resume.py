@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import LOCK, SET_ASIDE, UNFINISHED, Run, flatten, read_run
+from mnist_lightning.evaluation.run_directories import LOCK, SET_ASIDE, UNFINISHED, Run, read_run, settings
 from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED
 from mnist_lightning.files import read_text, remove_parts
 from mnist_lightning.training import checkpoints
@@ -41,7 +41,7 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
     if not (directory / "config.yaml").exists():
         return Taken()
     run = read_run(directory)
-    if run.config != flatten(cfg) or _code_of(directory) != code_hash():
+    if run.config != settings(cfg) or _code_of(directory) != code_hash():
         return Taken()
     if run.finished:
         return Taken(finished=run)

@@ -26,7 +26,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mnist_lightning.config.errors import one_line
 from mnist_lightning.data.datamodule import DigitsDataModule
-from mnist_lightning.evaluation.run_directories import flatten, shown
+from mnist_lightning.evaluation.run_directories import settings, shown
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models.summary import summarize, table
 from mnist_lightning.terminal import printable
@@ -180,7 +180,7 @@ def record(verdict: Verdict, cfg: DictConfig, directory: Path) -> None:
 
 def _hyperparameters(cfg: DictConfig, verdict: Verdict) -> dict[str, Any]:
     """What the HPARAMS tab lists of a configuration, and how the run ended; a group's target by the group's name."""
-    values = {key.removesuffix("._target_"): value for key, value in flatten(cfg).items() if not key.endswith("._partial_")}
+    values = {key.removesuffix("._target_"): value for key, value in settings(cfg).items() if not key.endswith("._partial_")}
     plain = {
         printable(key): value if isinstance(value, (bool, int, float)) else printable(shown(value))
         for key, value in values.items()

@@ -18,8 +18,6 @@ class Interrupted(SystemExit):
 
 
 class _Stop:
-    """The handler of both signals."""
-
     received = False
     holding = False
     held: int | None = None  # a signal that waits for the end of `hold`

@@ -164,10 +164,7 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 class Published:
-    """The augmentation of the study's experiment 3: brightness, then contrast, then rotation, nearest neighbour, black fill.
-
-    Brightness and contrast change by a factor in 1 ± theirs.
-    """
+    """As in experiment 3: brightness, then contrast, by factors in 1 ± these; then rotation, nearest neighbour, black fill."""
 
     def __init__(self, brightness: float = 0.4, contrast: float = 0.4, degrees: float = 5.0) -> None:
         self.brightness = brightness

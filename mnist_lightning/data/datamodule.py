@@ -23,13 +23,6 @@ class DigitsDataModule(L.LightningDataModule):
 
     Without a hold-out the network trains on all training images and each epoch is evaluated on the test images, as
     published; with one, each epoch is evaluated on the hold-out and the test images wait for `trainer.test`.
-
-    Args:
-        batch_size: Images per training step, of all processes together.
-        eval_batch_size: Images per evaluation step of each process.
-        val_images: Training images to hold out.
-        seed: Of the hold-out and of the order of the training images.
-        augmentation: Maps float images `(N, 1, 28, 28)` in [0, 255] to the same; applied to training batches only.
     """
 
     name: str
@@ -37,11 +30,11 @@ class DigitsDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        batch_size: int,
-        eval_batch_size: int,
-        val_images: int,
-        seed: int,
-        augmentation: Callable[[Tensor], Tensor],
+        batch_size: int,  # of all processes together
+        eval_batch_size: int,  # of each process
+        val_images: int,  # training images to hold out
+        seed: int,  # of the hold-out and of the order of the training images
+        augmentation: Callable[[Tensor], Tensor],  # of float images `(N, 1, 28, 28)` in [0, 255]; for training batches only
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -109,9 +102,8 @@ class DigitsDataModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size, shuffle=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        training = self.trainer is not None and self.trainer.training
         images, labels = batch
-        return self.prepare(images, augment=training), labels
+        return self.prepare(images, augment=bool(self.trainer and self.trainer.training)), labels
 
     def prepare(self, images: Tensor, augment: bool = True) -> Tensor:
         """The network's input: uint8 `(N, 28, 28)` to float32 `(N, 1, 28, 28)`, augmented if asked, normalised."""

@@ -51,24 +51,16 @@ class IDXFile:
 
 FILES = {
     ("train", "images"): IDXFile(
-        "train-images-idx3-ubyte",
-        md5_gz="f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        md5="6bbc9ace898e44ae57da46a324031adb",
+        "train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"
     ),
     ("train", "labels"): IDXFile(
-        "train-labels-idx1-ubyte",
-        md5_gz="d53e105ee54ea40749a09fcbcd1e9432",
-        md5="a25bea736e30d166cdddb491f175f624",
+        "train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"
     ),
     ("test", "images"): IDXFile(
-        "t10k-images-idx3-ubyte",
-        md5_gz="9fb629c4189551a2d022fa330f9573f3",
-        md5="2646ac647ad5339dbf082846283269ea",
+        "t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"
     ),
     ("test", "labels"): IDXFile(
-        "t10k-labels-idx1-ubyte",
-        md5_gz="ec29112dd5afa0611ce80d1b7f02629c",
-        md5="27ae3e4e09519cfbb04c329615203637",
+        "t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"
     ),
 }
 

@@ -48,12 +48,7 @@ def broken_rules(
 class Gate(L.Callback):
     """Fails the run before its first step when it is over the parameter budget, and at its end when it missed the target.
 
-    Args:
-        max_params: Trainable parameters must be strictly fewer.
-        min_accuracy: Test accuracy to reach, a fraction in (0, 1].
-        rule: One of `RULES`; with a hold-out "last" or "selected".
-        on_miss: "fail" raises a `GateError`; "warn" only records the miss.
-        model: Name of the network for messages and the verdict.
+    With `on_miss` "warn" it only records the miss; `model` is the network's name, for messages and the verdict.
     """
 
     def __init__(self, max_params: int, min_accuracy: float, within_epochs: int, rule: str, on_miss: str, model: str) -> None:

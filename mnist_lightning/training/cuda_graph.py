@@ -30,8 +30,7 @@ def hand_over_chunks(data: DigitsDataModule) -> None:
         return loader
 
     def on_after_batch_transfer(batch: Batch, dataloader_idx: int) -> Batch:
-        training = data.trainer is not None and data.trainer.training
-        return batch if training else prepared(batch, dataloader_idx)
+        return batch if data.trainer and data.trainer.training else prepared(batch, dataloader_idx)
 
     data.train_dataloader = train_dataloader  # type: ignore[method-assign]
     data.on_after_batch_transfer = on_after_batch_transfer  # type: ignore[method-assign]

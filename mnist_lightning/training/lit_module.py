@@ -31,24 +31,15 @@ def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
 
 
 class LitClassifier(L.LightningModule):
-    """Cross-entropy classification of digit images.
-
-    Args:
-        net: Maps images `(N, 1, 28, 28)` to logits `(N, 10)`.
-        optimizer: Builds the optimizer from the network's `decay_groups`.
-        scheduler: Builds the schedule from the optimizer and the number of steps of the run; stepped per batch.
-        label_smoothing: Share of each training target spread evenly over all classes (Szegedy et al., 2016, section 7); the
-            logged training loss is the smoothed one.
-        epoch_split: What each epoch's evaluation is logged as: "test", or "val" on a hold-out.
-    """
+    """Cross-entropy classification of digit images."""
 
     def __init__(
         self,
-        net: nn.Module,
-        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
-        scheduler: Callable[[Optimizer, int], LRScheduler],
-        label_smoothing: float,
-        epoch_split: str,
+        net: nn.Module,  # images `(N, 1, 28, 28)` to logits `(N, 10)`
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],  # of the network's `decay_groups`
+        scheduler: Callable[[Optimizer, int], LRScheduler],  # for so many steps; stepped per batch
+        label_smoothing: float,  # share of a training target for all classes alike (Szegedy et al., 2016, section 7)
+        epoch_split: str,  # what each epoch's evaluation is logged as: "test", or "val" on a hold-out
     ) -> None:
         super().__init__()
         # Channels last in memory: a sixth off Net3's step on a CPU (28.4 to 23.8 ms at batch 128, two threads). Its price:
@@ -81,10 +72,7 @@ class LitClassifier(L.LightningModule):
         return loss
 
     def _log_epoch(self, split: str) -> None:
-        """Logs `SPLIT/loss` and `SPLIT/acc`, means over the epoch's images.
-
-        Once an epoch: `self.log` on every step costs a millisecond a step, and makes a GPU wait.
-        """
+        """Logs means over the epoch's images. Once, since `self.log` costs a millisecond a step, and makes a GPU wait."""
         losses, logits, targets = zip(*self.seen[split], strict=True)
         num_images = torch.tensor([len(batch) for batch in targets], device=self.device)
         all_logits, all_targets = torch.cat(logits), torch.cat(targets)

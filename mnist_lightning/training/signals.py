@@ -25,8 +25,6 @@ def behind(error: BaseException | None) -> Interrupted | None:
 
 
 class _Stop:
-    """The handler of both signals."""
-
     received = False
     holding = False
     held: int | None = None  # a signal that waits for the end of `hold`

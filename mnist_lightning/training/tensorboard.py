@@ -59,16 +59,12 @@ class Events(TensorBoardLogger):
 
 
 class Dashboard(L.Callback):
-    """Writes the events of a run: texts and graph at its start, a point on every curve per epoch, pictures at its end.
-
-    With a hold-out the pictures at the end are of the one evaluation on the test images. The table of epochs is a callback
-    before this one.
-    """
+    """Writes the events of a run: texts and graph at its start, a point on every curve per epoch, pictures at its end."""
 
     def __init__(self, cfg: DictConfig, events: Events, epochs: EpochTable) -> None:
         self.cfg = cfg
         self.events = events
-        self.epochs = epochs
+        self.epochs = epochs  # a callback before this one
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         if not trainer.is_global_zero or trainer.ckpt_path is not None:  # a resumed run has them
@@ -99,7 +95,7 @@ class Dashboard(L.Callback):
         self.events.save()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
-        # The one look at the test set of a run with a hold-out, a step past its last epoch.
+        # The one look at the test set of a run with a hold-out, a step past its last epoch, and the pictures of it.
         step = trainer.current_epoch + 1
         self.events.log_metrics({name: float(trainer.callback_metrics[name]) for name in ("test/loss", "test/acc")}, step)
         if self.cfg.pictures != "none":

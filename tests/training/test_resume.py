@@ -143,7 +143,7 @@ def test_a_second_set_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_ckpt_path_last_is_resume_in_lightnings_word() -> None:
     assert (compose_config().resume, compose_config("ckpt_path=last").resume) == (False, True)
-    with pytest.raises(ConfigError, match=r"resume=false: contradicts ckpt_path=last, .*; leave one of them out"):
+    with pytest.raises(ConfigError, match=r"resume=false: contradicts ckpt_path=last, .*; leave one out"):
         check(compose_config("ckpt_path=last", "resume=false"))
 
 

@@ -30,12 +30,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def read_text(path: Path) -> str:
-    """A record's text.
-
-    Raises:
-        OSError: There is no such file, or it may not be read.
-        ValueError: It is none that a run writes: larger, a pipe or a device that never ends, or not UTF-8.
-    """
+    """A record's text; a ValueError where it is none that a run writes: larger, a pipe or a device, or not UTF-8."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
         raise ValueError(f"{path.name} is no regular file of at most {MAX_BYTES:,} bytes")

@@ -11,12 +11,7 @@ from mnist_lightning.config.rules import Config
 
 
 def check(cfg: DictConfig) -> None:
-    """Checks a configuration, without its `hydra` node, against every rule at once.
-
-    Raises:
-        ConfigError: With one line per broken rule.
-        OmegaConfBaseException: A value cannot be resolved.
-    """
+    """Checks a configuration, without its `hydra` node, against every rule at once; raises a ConfigError of all their lines."""
     values = OmegaConf.to_container(cfg, resolve=True)
     try:
         Config.model_validate(values)

@@ -42,11 +42,7 @@ def _compose(overrides: tuple[str, ...]) -> DictConfig:
 
 
 def read_config(directory: Path) -> DictConfig:
-    """The resolved configuration that a run left in its directory.
-
-    Raises:
-        OSError, YAMLError, OmegaConfBaseException, ConfigError: There is none, or it cannot be read as one.
-    """
+    """The resolved configuration that a run left; raises OSError, YAMLError, OmegaConfBaseException or ConfigError."""
     return parse_config(read_text(directory / "config.yaml"))
 
 

@@ -15,12 +15,7 @@ MAX_NAMED = 5  # keys, in a message
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """An error of Hydra's or OmegaConf's as the line a user reads.
-
-    Args:
-        error: As it was raised.
-        overrides: The command line, to quote from.
-    """
+    """An error of Hydra's or OmegaConf's as the line a user reads; quotes the command line."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return _no_such_choice(f"{group}={choice}", error.options)

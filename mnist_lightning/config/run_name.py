@@ -18,14 +18,7 @@ MAX_CHARACTERS = 80  # of one folder's name, so that a whole run's stays below 2
 
 
 def run_name(root: DictConfig, shared: Sequence[str] = ()) -> str:
-    """Names a run by its network, learning rate and seed, then by the other overrides it was given.
-
-    For example `net3/lr-0.015/seed-0/trainer.max_epochs-3+data-synthetic`.
-
-    Args:
-        root: The composed configuration with its `hydra` node.
-        shared: Keys that all jobs of a sweep have in common, and that need no name.
-    """
+    """A run's name, such as `net3/lr-0.015/seed-0/data-synthetic`; `shared` keys of a sweep's jobs need no name."""
     name = [folder_name(str(root.hydra.runtime.choices.get("model")))]
     if root.optimizer.get("lr") is not None:  # torch has optimizers without one
         name.append(f"lr-{root.optimizer.lr}")

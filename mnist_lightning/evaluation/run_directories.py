@@ -34,11 +34,7 @@ _VERDICT = TypeAdapter(Verdict)
 
 
 def lock(directory: Path) -> FileLock:
-    """Takes a directory, made if need be, until `release`, the end of a `with`, or the end of the process.
-
-    Raises:
-        ConfigError: Another command has it.
-    """
+    """Takes a directory, made if need be, until released or the process ends; a ConfigError where another command has it."""
     directory.mkdir(parents=True, exist_ok=True)
     taken = FileLock(directory / LOCK)
     try:

@@ -36,11 +36,7 @@ class PictureError(ValueError):
 
 
 def prepare(path: Path) -> Tensor:
-    """A picture of one digit, of any size and either way dark, as an MNIST image: uint8 `(28, 28)`, light on black.
-
-    Raises:
-        PictureError: The file is no picture, is damaged or too large, or shows nothing.
-    """
+    """Makes a picture of one digit, of any size, dark on light or light on dark, an MNIST image: uint8 `(28, 28)`."""
     ink = find_ink(read(path))
     if ink is None:
         raise PictureError(f"{path}: nothing is drawn in it, or too faintly; a digit must stand out from its background")

@@ -117,11 +117,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def resolve_keys(typed: Sequence[str], runs: Sequence[Run]) -> list[str]:
-    """The configuration keys meant by names as a user types them: `lr`, `optimizer.lr`, `model`.
-
-    Raises:
-        ConfigError: No run has such a key; says which ones vary.
-    """
+    """The configuration keys meant by names as typed: `lr`, `optimizer.lr`, `model`; a ConfigError says which ones vary."""
     configs = values_of([run for run in runs if run.config])
     keys = []
     for name in typed:
@@ -150,11 +146,7 @@ def mean_sd(fractions: Iterable[float | None], decimals: int = 2) -> str:
 
 
 def markdown(rows: Rows, plain: Callable[[object], str] = printable) -> str:
-    """A table in Markdown whose columns line up in a terminal too.
-
-    Args:
-        plain: Makes text of the runs harmless: for a terminal, or for a Markdown file (`escape_markdown`).
-    """
+    """A table in Markdown whose columns line up in a terminal too; `plain` makes text of the runs harmless."""
     from tabulate import tabulate
 
     cells = [{plain(column): plain(cell) for column, cell in row.items()} for row in rows]

@@ -30,11 +30,7 @@ def lasting(holds: Sequence[bool]) -> int | None:
 
 
 def overfitting(epochs: Epochs, split: str, num_images: int) -> str:
-    """The gap of train minus evaluation accuracy at the end, since when it stands, and whether it is more than noise.
-
-    Args:
-        num_images: That each epoch was evaluated on; half the Wilson interval on so many is called noise.
-    """
+    """The gap of train minus evaluation accuracy, since when it stands, and whether the noise of so many images explains it."""
     accuracies = [row.get(f"{split}/acc", math.nan) for row in epochs]
     gaps = [100 * (row.get("train/acc", math.nan) - accuracy) for row, accuracy in zip(epochs, accuracies, strict=True)]
     if not gaps or math.isnan(gaps[-1]):
@@ -71,12 +67,7 @@ def at_target(epochs: Epochs, split: str, target: float) -> str:
 
 
 def confusions(preds: Tensor, targets: Tensor) -> list[tuple[int, int, int]]:
-    """Every confusion that occurs as (digit, read as, images), the most frequent first.
-
-    Args:
-        preds: `(N,)`, digits.
-        targets: `(N,)`, digits.
-    """
+    """Every confusion of predicted and true digits, `(N,)` each, as (digit, read as, images), the most frequent first."""
     counts = torch.bincount(targets * NUM_CLASSES + preds, minlength=NUM_CLASSES**2).view(NUM_CLASSES, NUM_CLASSES)
     found = [(i, j, int(counts[i, j])) for i, j in counts.nonzero().tolist() if i != j]
     return sorted(found, key=lambda confusion: -confusion[2])

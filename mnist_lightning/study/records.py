@@ -24,11 +24,7 @@ PRESETS = ("default", "exp1", "exp2", "exp3", "rotation", "net3_best", "best", "
 
 
 def collect(directories: Iterable[Path], preset: str) -> "pd.DataFrame":
-    """A row of text for every finished run below the directories; complains of the others.
-
-    Raises:
-        ConfigError: There is no such preset.
-    """
+    """A row of text for every finished run below the directories; complains of the others."""
     import pandas as pd
 
     base = settings(_compose(preset))
@@ -74,11 +70,7 @@ def _measured(run: Run) -> dict[str, object]:
 
 
 def add_to_csv(rows: "pd.DataFrame", path: Path) -> int:
-    """Writes the rows beside those that are in the CSV already; returns how many it has now.
-
-    Raises:
-        ConfigError: A seed was run a second time and came out differently: results are not replaced in silence.
-    """
+    """Writes the rows beside those in the CSV; returns how many it has now. A ConfigError if a seed came out differently."""
     import pandas as pd
 
     merged = pd.concat([read_csv(path), rows] if path.exists() else [rows]).drop_duplicates()

@@ -22,11 +22,7 @@ MAX_RUNS = 12  # more are summarised by configuration
 def make_report(runs: Sequence[Run], trust: bool = False) -> dict[str, Any]:
     """What the pages show, as text, tables and pictures, by the names that the templates have for it.
 
-    Args:
-        trust: Whether networks outside this project may be imported, which runs their code.
-
-    Raises:
-        ConfigError: No run is finished.
+    A ConfigError where no run is finished. With `trust`, networks outside this project may be imported, which runs their code.
     """
     finished, others = [run for run in runs if run.finished], [run for run in runs if not run.finished]
     for run in others:

@@ -47,11 +47,7 @@ def as_picture(name: str, alt: str, figure: Figure) -> Picture:
 
 
 def check_free(directory: Path) -> None:
-    """Makes sure that the pages replace nothing but an earlier report.
-
-    Raises:
-        ConfigError: A file of a page's name is there that is no report.
-    """
+    """Makes sure that the pages replace nothing but an earlier report; raises a ConfigError."""
     for path in (directory / name for name in ("report.html", "report.md")):
         if path.exists() and GENERATOR not in path.read_text("utf-8", errors="replace"):
             raise ConfigError(f"{path}: is there and no report of this project; name another folder with --out DIR")

@@ -24,15 +24,10 @@ class Comparison(NamedTuple):
 
 
 def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
-    """Trains the run of a directory again.
-
-    Args:
-        directory: Of a finished run; only read.
-        into: Empty folder for the repetition.
-        trust: Whether what does not come with this project may be imported, which runs its code.
+    """Trains the finished run of a directory again, into an empty folder.
 
     Raises:
-        ConfigError: The directory holds no finished run, or none that can be read safely.
+        ConfigError: There is none, or without `trust` it holds what does not come with this project.
     """
     # torch and lightning take seconds, which a wrong path must not cost.
     from mnist_lightning.config.build import refuse_strangers

@@ -34,12 +34,7 @@ class Network(NamedTuple):
 
 
 def section_of(result: Result, experiment: str | None, number: int) -> Section:
-    """The section of a run.
-
-    Args:
-        experiment: The published one that has its configuration.
-        number: By which its pictures are called.
-    """
+    """The section of a run, beside the published experiment of that recipe; its pictures are named by the number."""
     verdict = result.verdict
     target = (
         f"Fewer than {verdict.max_params:,} parameters and at least {percent(verdict.min_accuracy)} test accuracy within "

@@ -152,11 +152,7 @@ def _parse(task: Sequence[str]) -> list[Override]:
 
 
 def _check_jobs(config: DictConfig) -> int:
-    """Composes and checks every job of a sweep; returns how many there are.
-
-    Raises:
-        ConfigError: With the lines of all jobs, each once.
-    """
+    """Composes and checks every job of a sweep; returns how many there are. A ConfigError has the lines of all, each once."""
     given = _parse(config.hydra.overrides.task)
     preset = config.hydra.sweeper.params or {}
     with read_write(config), open_dict(config):

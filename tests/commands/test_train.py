@@ -255,7 +255,7 @@ def test_an_installed_wheel_works_without_the_checkout(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
-    for name in ("conf/config.yaml", "page/index.html", "page/page.js", "page/page.css", "page/icon.svg"):
+    for name in ("conf/config.yaml", "inference/page/index.html", "inference/page/page.js", "study/templates/report.html"):
         assert (target / "mnist_lightning" / name).exists()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -26,7 +26,7 @@ def leave(folder: Path, *overrides: str, epochs: tuple[float, ...] = (), **verdi
     cfg = OmegaConf.merge(OmegaConf.create(text), OmegaConf.from_dotlist(values))
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg), "utf-8")
-    record |= {"seed": cfg.seed}
+    record = record | {"seed": cfg.seed}  # the template stays as it is
     if epochs:
         best = max(epochs)
         record |= {"accuracy": best, "best_accuracy": best, "best_epoch": epochs.index(best) + 1, "last_accuracy": epochs[-1]}

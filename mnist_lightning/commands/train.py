@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -21,7 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    sys.argv = [sys.argv[0], *arguments]
+    # argparse takes overrides from one side of an option only: `seed=0 -m model=net1,net2` would be refused.
+    overrides = get_args_parser().parse_intermixed_args(arguments).overrides
+    sys.argv[1:] = [*(argument for argument in arguments if argument not in overrides), *overrides]
     try:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
     except Refused as refusal:

@@ -141,6 +141,13 @@ def test_an_argument_that_the_trainer_does_not_take_is_status_2(cli: Cli) -> Non
     assert one_error(cli(*TINY, "+trainer.max_epoch=3"), 2).startswith("trainer.max_epoch=3: Trainer takes no max_epoch")
 
 
+def test_overrides_may_stand_on_both_sides_of_an_option(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nseed: 7\n", "utf-8")
+    done = cli(*TINY, "--config-dir", "mine", "experiment=own", "--cfg", "job", "gate.on_miss=warn")
+    assert (done.status, "seed: 7\n" in done.out, "on_miss: warn" in done.out) == (0, True, True)
+
+
 def test_a_wrong_flag_is_status_2(cli: Cli) -> None:
     assert cli("--mulltirun").status == 2
 

@@ -96,10 +96,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
     return run
 
 
-def spawn(*args: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
-    """Starts `python -m mnist_lightning ARGS` as a process of its own."""
+def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) -> "subprocess.Popen[str]":
+    """Starts `python -m MODULE ARGS` as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mnist_lightning", *args],
+        [sys.executable, "-m", module, *args],
         cwd=cwd,
         env=os.environ | env,
         stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from mnist_lightning.config.explain import explain
 from tests.conftest import TINY, Finished, finish, one_error, only_run, read_verdict, spawn
 
 Cli = Callable[..., Finished]
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 # --- a run --------------------------------------------------------------------------------------------------------------

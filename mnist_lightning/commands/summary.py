@@ -4,6 +4,7 @@ from mnist_lightning.commands.arguments import make_parser
 from mnist_lightning.config.build import build
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import one_line
 from mnist_lightning.status import OK
 
 
@@ -13,12 +14,16 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     cfg = compose_config(*given.overrides)
     check(cfg)
+    from mnist_lightning.evaluation.verdict import budget_text
     from mnist_lightning.models import count_parameters  # torch: not for a bad command line
-    from mnist_lightning.models.summary import summarize, table
+    from mnist_lightning.models.probe import probe
+    from mnist_lightning.models.summary import table
 
-    net = build(cfg, "model")
-    print(table(summarize(net)))
-    budget = cfg.gate.max_params
-    left = budget - 1 - count_parameters(net)
-    print(f"budget: fewer than {budget:,} parameters; " + (f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"))
+    net = probe(build(cfg, "model"))
+    try:
+        print(table(net))
+    except Exception as error:
+        print(f"no table of its layers: {one_line(error)}")
+    frozen = count_parameters(net, "all") - count_parameters(net)
+    print(f"parameters: {budget_text(count_parameters(net, cfg.gate.count), frozen, cfg.gate.max_params, cfg.gate.count)}")
     return OK

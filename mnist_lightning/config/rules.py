@@ -136,6 +136,7 @@ class _Gate(_Closed):
     max_params: Whole
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
     within_epochs: Whole
+    count: Literal["trainable", "all"] = "trainable"
     rule: Literal["best", "last", "mean_last_3", "selected"]
     on_miss: Literal["fail", "warn"]
 

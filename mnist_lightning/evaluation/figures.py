@@ -111,11 +111,11 @@ def filters(weight: Tensor) -> Figure:
 
 def receptive_fields(layers: Sequence[Layer]) -> Figure:
     """Side of the feature maps and receptive field, both in pixels, after every convolution and pooling."""
-    layers = [layer for layer in layers if layer.kernel is not None]  # the others change neither
+    layers = [layer for layer in layers if layer.window and layer.receptive_field]  # the others change neither
     names = [layer.name for layer in layers]
     figure, axes = _canvas(4.2, "after every convolution and pooling")
     axes.plot(names, [layer.output_shape[-1] for layer in layers], "o-", color=SIDE_COLOR, label="side of the feature maps")
-    axes.plot(names, [layer.receptive_field for layer in layers], "s-", color=FIELD_COLOR, label="receptive field")
+    axes.plot(names, [layer.receptive_field or 0 for layer in layers], "s-", color=FIELD_COLOR, label="receptive field")
     axes.tick_params(axis="x", rotation=45)
     axes.set_ylim(0)
     axes.set_ylabel("pixels")

@@ -12,7 +12,7 @@ from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.models import count_parameters
 
 MEASURED = ("accuracy_of_epoch", "epochs", "test_images", "num_test_images")
-CONTRACT = ("max_params", "min_accuracy", "within_epochs", "rule", "on_miss", "model")
+CONTRACT = ("max_params", "count", "min_accuracy", "within_epochs", "rule", "on_miss", "model")
 ROUNDING = 1e-9  # of a mean of fractions; far below one image in 10,000
 
 # The accuracy of a run, from those of its epochs (counted from 1) and the number of the last. With a hold-out there is only the
@@ -30,7 +30,14 @@ class GateError(RuntimeError):
 
 
 def broken_rules(
-    model: str, params: int, accuracy: float | None, max_params: int, min_accuracy: float, judged: bool, rule: str = ""
+    model: str,
+    params: int,
+    accuracy: float | None,
+    max_params: int,
+    min_accuracy: float,
+    judged: bool,
+    rule: str = "",
+    count: str = "trainable",
 ) -> list[str]:
     """Every way in which a network breaks the gate's contract; none when it keeps it.
 
@@ -38,7 +45,8 @@ def broken_rules(
     """
     reasons = []
     if params >= max_params:
-        reasons.append(f"{model} has {params:,} trainable parameters; gate.max_params={max_params} wants fewer")
+        kind = "" if count == "all" else "trainable "
+        reasons.append(f"{model} has {params:,} {kind}parameters; gate.max_params={max_params} wants fewer")
     if judged and accuracy is not None and not accuracy >= min_accuracy - ROUNDING:  # which holds of a NaN, too
         by = f" by the rule {rule!r}" if rule else ""
         reasons.append(f"test accuracy {accuracy:.4f}{by} is below gate.min_accuracy={min_accuracy}")
@@ -51,13 +59,24 @@ class Gate(L.Callback):
     With `on_miss` "warn" it only records the miss; `model` is the network's name, for messages and the verdict.
     """
 
-    def __init__(self, max_params: int, min_accuracy: float, within_epochs: int, rule: str, on_miss: str, model: str) -> None:
+    def __init__(
+        self,
+        max_params: int,
+        min_accuracy: float,
+        within_epochs: int,
+        rule: str,
+        on_miss: str,
+        model: str,
+        count: str = "trainable",
+    ) -> None:
         self.max_params = max_params
         self.min_accuracy = min_accuracy
         self.within_epochs = within_epochs
         self.rule = rule
         self.on_miss = on_miss
         self.model = model
+        self.count = count
+        self.frozen_params: int | None = None
         self.params: int | None = None
         self.accuracy_of_epoch: dict[int, float] = {}  # by epoch, counted from 1
         self.logged: list[str] = []
@@ -85,7 +104,8 @@ class Gate(L.Callback):
         self.started_s = time.monotonic()
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.epoch_split, self.dataset, self.judged = data.epoch_split, data.name, data.name == "MNIST"
-        self.params = count_parameters(pl_module)
+        self.params = count_parameters(pl_module, self.count)
+        self.frozen_params = count_parameters(pl_module, "all") - count_parameters(pl_module)
         self.reasons = self._broken_rules()
         if self.reasons and self.on_miss == "fail":
             raise GateError(self.reasons[0])
@@ -152,7 +172,7 @@ class Gate(L.Callback):
 
     def _broken_rules(self) -> list[str]:
         limits = (self.max_params, self.min_accuracy)
-        return broken_rules(self.model, self.params or 0, self.accuracy, *limits, self.judged, self.rule)
+        return broken_rules(self.model, self.params or 0, self.accuracy, *limits, self.judged, self.rule, self.count)
 
     def verdict(self, seed: int, stopped: str | None = None, why: str = "") -> Verdict:
         """The run's verdict; `stopped` is "error" or "interrupted" for one that ended before it could be judged."""
@@ -174,6 +194,7 @@ class Gate(L.Callback):
             selected_on_test=self.epoch_split == "test" and self.rule == "best",
             accuracy_judged=self.judged,
             params=self.params,
+            frozen_params=self.frozen_params,
             seed=seed,
             dataset=self.dataset,
             epochs=self.epochs,

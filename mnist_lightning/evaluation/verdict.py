@@ -17,6 +17,17 @@ def percent(fraction: float | None) -> str:
     return "not measured" if fraction is None else f"{100 * fraction:.2f} %"
 
 
+def budget_text(params: int, frozen: int, max_params: int, count: str) -> str:
+    """The parameters that count, those that are frozen, and the room that the budget leaves."""
+    left = max_params - 1 - params
+    room = f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"
+    if not frozen:
+        return f"{params:,}, budget fewer than {max_params:,}: {room}"
+    if count == "all":
+        return f"{params:,}, {frozen:,} of them frozen; budget fewer than {max_params:,} in all: {room}"
+    return f"{params:,} trainable, {frozen:,} frozen; budget fewer than {max_params:,} trainable: {room}"
+
+
 @dataclass
 class Verdict:
     """Everything a run is judged by; `verdict.json` holds these fields. Accuracies are fractions in [0, 1]."""
@@ -37,7 +48,7 @@ class Verdict:
     test_images: int | None
     selected_on_test: bool  # whether the epoch was chosen by looking at the test set
     accuracy_judged: bool  # False on data other than MNIST
-    params: int | None
+    params: int | None  # that `count` counts
     max_params: int
     min_accuracy: float
     within_epochs: int
@@ -48,6 +59,8 @@ class Verdict:
     epochs: int  # finished
     seconds: float  # wall time of training and evaluation
     epochs_to_target: int | None = None  # first epoch whose accuracy was at least `min_accuracy`
+    count: str = "trainable"  # or "all"
+    frozen_params: int | None = None
     exit_status: int = 1
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -71,9 +84,7 @@ class Verdict:
                 f"last {percent(self.last_accuracy)} (epoch {self.epochs})"
             )
         if self.params is not None:
-            left = self.max_params - 1 - self.params
-            room = f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"
-            lines.append(f"  parameters  {self.params:,}, budget fewer than {self.max_params:,}: {room}")
+            lines.append(f"  parameters  {budget_text(self.params, self.frozen_params or 0, self.max_params, self.count)}")
         if self.accuracy is not None:
             lines.append(f"  test set    {self._selection_text()}")
         return "\n".join(map(printable, lines))  # a line each, whatever a name holds

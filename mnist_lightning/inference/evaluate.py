@@ -11,7 +11,7 @@ from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import broken_rules
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import percent
+from mnist_lightning.evaluation.verdict import budget_text, percent
 from mnist_lightning.inference.load import Trained
 
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -30,6 +30,7 @@ class Evaluation:
     confusion: list[list[int]]  # images by digit (row) and prediction (column)
     calibration_error: float  # ECE, equation 3 of Guo et al., 2017, "On calibration of modern neural networks"
     params: int
+    frozen_params: int
     reasons: list[str]  # how it breaks the gate's contract; empty when it keeps it
 
 
@@ -44,7 +45,8 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
     probabilities = logits.softmax(1)
     confusion = multiclass_confusion_matrix(probabilities, targets, NUM_CLASSES)
     correct, total = int(confusion.diag().sum()), len(targets)
-    limits = trained.cfg.gate.max_params, trained.cfg.gate.min_accuracy
+    gate, judged = trained.cfg.gate, data.name == "MNIST"
+    limits = gate.max_params, gate.min_accuracy
     return Evaluation(
         source=trained.source,
         dataset=data.name,
@@ -55,7 +57,8 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
         confusion=confusion.tolist(),
         calibration_error=float(multiclass_calibration_error(probabilities, targets, NUM_CLASSES, n_bins=BINS)),
         params=trained.params,
-        reasons=broken_rules("the network", trained.params, correct / total, *limits, judged=data.name == "MNIST"),
+        frozen_params=trained.frozen_params,
+        reasons=broken_rules("the network", trained.params, correct / total, *limits, judged, count=gate.count),
     )
 
 
@@ -69,7 +72,7 @@ def text(evaluation: Evaluation, gate: DictConfig) -> str:
     lines += [
         f"  accuracy     {percent(evaluation.accuracy)}, 95 % interval {100 * low:.2f} to {100 * high:.2f} % on "
         f"{evaluation.num_images:,} test images of {evaluation.dataset}; {target}",
-        f"  parameters   {evaluation.params:,}, budget fewer than {gate.max_params:,}",
+        f"  parameters   {budget_text(evaluation.params, evaluation.frozen_params, gate.max_params, gate.count)}",
         f"  calibration  confidence and accuracy differ by {percent(evaluation.calibration_error)} (ECE, {BINS} bins)",
         "",
         f"  digit  accuracy  predicted {' '.join(f'{digit:5}' for digit in range(NUM_CLASSES))}",

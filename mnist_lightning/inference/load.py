@@ -20,6 +20,7 @@ from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import DigitsDataModule, normalize
 from mnist_lightning.models import count_parameters
+from mnist_lightning.models.probe import probe
 from mnist_lightning.training import checkpoints
 
 # The checkpoint whose accuracy a rule of the gate judges; of the last epochs it is the last one.
@@ -34,7 +35,8 @@ class Trained:
     path: Path
     net: nn.Module  # uint8 grey values `(N, 28, 28)`, light on black, to logits `(N, 10)`; evaluates, on the CPU
     cfg: DictConfig
-    params: int  # trainable elements
+    params: int  # that the gate counts
+    frozen_params: int = 0
 
 
 class GreyValues(nn.Module):
@@ -46,7 +48,7 @@ class GreyValues(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # Not images[:, None]: OpenCV cannot run the operation that it is exported as.
-        return self.net(normalize(images.reshape(-1, 1, 28, 28).float()))
+        return self.net(normalize(images.reshape(-1, 1, 28, 28).float())).flatten(1).float()
 
 
 class OnnxNetwork(nn.Module):
@@ -98,10 +100,11 @@ def load(path: Path, trust: bool = False) -> Trained:
     checkpoint, source = _judged_checkpoint(path, cfg) if path.is_dir() else (path, str(path))
     if not trust:
         refuse_strangers(cfg, ["model"])
-    net = build(cfg, "model")
+    net = probe(build(cfg, "model"))
     _load_weights(net, checkpoint, str(cfg.model._target_))
-    params = count_parameters(net)  # before none can be trained any more
-    return Trained(source, checkpoint, GreyValues(net).eval().requires_grad_(False), cfg, params)
+    params = count_parameters(net, cfg.gate.count)  # before none can be trained any more
+    frozen = count_parameters(net, "all") - count_parameters(net)
+    return Trained(source, checkpoint, GreyValues(net).eval().requires_grad_(False), cfg, params, frozen)
 
 
 def _judged_checkpoint(directory: Path, cfg: DictConfig) -> tuple[Path, str]:
@@ -137,7 +140,8 @@ def _load_onnx(path: Path) -> Trained:
 def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:
     """The configuration of a run that a file holds; keys that came later have their defaults."""
     try:
-        cfg = OmegaConf.create({**compose_config(), **read()})
+        defaults, own = compose_config(), read()
+        cfg = OmegaConf.create({**defaults, **own, "gate": {**defaults.gate, **own.get("gate", {})}})
         check(cfg)
     except (OSError, KeyError, ValueError, YAMLError, OmegaConfBaseException) as error:
         why = error.strerror if isinstance(error, OSError) else one_line(error)

@@ -19,6 +19,9 @@ def exactly(num: int, channels: Sequence[int]) -> Sequence[int]:
     return channels
 
 
-def count_parameters(net: nn.Module) -> int:
-    """Trainable elements. A batch norm's running statistics are buffers, not parameters, and do not count."""
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+def count_parameters(net: nn.Module, count: str = "trainable") -> int:
+    """Elements of the parameters that are trained, or of "all" of them, which a module used twice has once.
+
+    A batch norm's running statistics are buffers, not parameters, and do not count.
+    """
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad or count == "all")

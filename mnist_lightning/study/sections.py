@@ -1,6 +1,5 @@
 """What a report tells of one run: what was asked, what was reached, what that shows; and of one network: its layers."""
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from mnist_lightning.evaluation import figures
 from mnist_lightning.evaluation.run_directories import shown
 from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.evaluation.verdict import percent
+from mnist_lightning.inference.load import GreyValues
 from mnist_lightning.models.summary import HEAD, cells, summarize
 from mnist_lightning.study.aggregate import Rows
 from mnist_lightning.study.analysis import at_target, confusions_text, overfitting
@@ -107,15 +107,16 @@ def _network(result: Result) -> Network:
     name = f"{shown(result.run.config.get('model._target_'))} ({result.label})"
     if isinstance(result.trained, str):
         return Network(name, f"No table of its layers: {result.trained}", [], [])
+    assert isinstance(result.trained.net, GreyValues)  # of a run's directory
     try:
-        # The network takes images as MNIST stores them; loaded, it is frozen, and frozen parameters are not counted.
-        layers = summarize(copy.deepcopy(result.trained.net).requires_grad_(True), (28, 28))
-    except ValueError as error:
+        layers = summarize(result.trained.net.net)
+    except Exception as error:  # of a network that cannot be followed
         return Network(name, f"No table of its layers: {one_line(error)}", [], [])
     rows = [dict(zip(HEAD, row, strict=True)) for row in cells(layers)]
     params, multiply_adds = sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)
+    field = next((f"{layer.receptive_field} pixels" for layer in reversed(layers) if layer.receptive_field), "not known")
     summary = (
-        f"{params:,} parameters, {multiply_adds:,} multiply-adds an image, receptive field {layers[-1].receptive_field} "
-        "pixels. RF: receptive field after the layer; jump: input pixels between neighbouring outputs."
+        f"{params:,} parameters, {multiply_adds:,} multiply-adds an image, receptive field {field}. "
+        "RF: receptive field after the layer; jump: input pixels between neighbouring outputs."
     )
     return Network(name, summary, rows, [{column: row[column] for column in HEAD[:7]} for row in rows if row["kernel"]])

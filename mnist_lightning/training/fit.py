@@ -22,6 +22,7 @@ from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import Gate, GateError
 from mnist_lightning.evaluation.run_directories import lock
 from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
+from mnist_lightning.models.probe import probe
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import signals
@@ -157,7 +158,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
     # time on every step and nothing here does so.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    net, optimizer, scheduler = build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler")
+    net, optimizer, scheduler = probe(build(cfg, "model")), build(cfg, "optimizer"), build(cfg, "scheduler")
     data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
     parts = (net, optimizer, scheduler, cfg.label_smoothing, data.epoch_split)
     if cfg.cuda_graph and not torch.cuda.is_available():

@@ -4,11 +4,11 @@ Steps are epochs, counted from 1. What a resumed run writes again takes the plac
 """
 
 import contextlib
-import copy
 import functools
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from mnist_lightning.config.errors import one_line
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.run_directories import settings, shown
 from mnist_lightning.evaluation.verdict import Verdict
+from mnist_lightning.models.probe import IMAGE_SHAPE
 from mnist_lightning.models.summary import summarize, table
+from mnist_lightning.models.trace import evaluating
 from mnist_lightning.terminal import printable
 from mnist_lightning.training.callbacks import EpochTable
 from mnist_lightning.training.lit_module import LitClassifier
@@ -69,15 +71,13 @@ class Dashboard(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         if not trainer.is_global_zero or trainer.ckpt_path is not None:  # a resumed run has them
             return
-        net, writer = copy.deepcopy(pl_module.net).cpu(), self.events.experiment
+        net, writer = pl_module.net, self.events.experiment
         writer.add_text("config", _as_code(OmegaConf.to_yaml(self.cfg, resolve=True)))
-        try:
-            layers = table(summarize(net))
-        except ValueError as error:  # a network of the user's own that is no chain of layers
-            layers = f"no table: {one_line(error)}"
-        writer.add_text("layers", _as_code(layers))
+        with _documenting("layers"):
+            writer.add_text("layers", _as_code(table(net)))
         writer.add_custom_scalars({"curves": {title: ["Multiline", [tags]] for title, tags in CHARTS.items()}})
-        _add_graph(writer, net, OmegaConf.to_yaml(self.cfg.model, resolve=True))
+        with _documenting("graph"):
+            _add_graph(writer, net, OmegaConf.to_yaml(self.cfg.model, resolve=True))
         self.events.save()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
@@ -113,15 +113,14 @@ class Dashboard(L.Callback):
         images = data.splits[split].images[: len(targets)].cpu()
         before = data.splits["train"].images[:NUM_AUGMENTED].float()
         after = data.augmentation(before[:, None])[:, 0]  # moves no number of training: every epoch is seeded anew
-        net = copy.deepcopy(pl_module.net).cpu()
         draw = functools.partial(self.events.experiment.add_figure, global_step=step)
         draw(f"{split}/confusion_matrix", figures.confusion_matrix(logits, targets))
         draw(f"{split}/worst_mistakes", figures.worst_mistakes(images, logits, targets))
         draw("train/augmentation", figures.augmentation(before.cpu(), after.cpu()))
-        for convolution in [module for module in net.modules() if isinstance(module, nn.Conv2d)][:1]:
-            draw("network/first_filters", figures.filters(convolution.weight.detach()))
-        with contextlib.suppress(ValueError):  # no chain of layers: the text says so
-            draw("network/receptive_fields", figures.receptive_fields(summarize(net)))
+        for convolution in [module for module in pl_module.net.modules() if isinstance(module, nn.Conv2d)][:1]:
+            draw("network/first_filters", figures.filters(convolution.weight.detach().cpu()))
+        with _documenting("receptive fields"):
+            draw("network/receptive_fields", figures.receptive_fields(summarize(pl_module.net)))
 
 
 def _of_all_processes(part: Tensor, num_processes: int) -> Tensor:
@@ -193,11 +192,18 @@ _graphs: dict[str, Any] = {}  # by configuration: torch keeps 5 MB of each that 
 
 
 def _add_graph(writer: SummaryWriter, net: nn.Module, configuration: str) -> None:
+    with warnings.catch_warnings(), evaluating(net):
+        warnings.simplefilter("ignore")  # torch's way to graphs calls torch.jit.trace, which torch calls deprecated
+        if configuration not in _graphs:
+            device = next(net.parameters()).device
+            _graphs[configuration] = graph(net, torch.zeros(1, *IMAGE_SHAPE, device=device))
+    writer._get_file_writer().add_graph(_graphs[configuration])
+
+
+@contextlib.contextmanager
+def _documenting(what: str) -> Iterator[None]:
+    """Something that only describes a network, which may be of any kind: it never ends a run."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's way to graphs calls torch.jit.trace, which torch calls deprecated
-            if configuration not in _graphs:
-                _graphs[configuration] = graph(net.eval(), torch.zeros(1, 1, 28, 28))
-        writer._get_file_writer().add_graph(_graphs[configuration])
-    except RuntimeError as error:  # a network of the user's own that cannot be traced trains all the same
-        log.info("no graph for TensorBoard: %s", one_line(error))
+        yield
+    except Exception as error:
+        log.info("no %s for TensorBoard: %s", what, one_line(error))

@@ -41,7 +41,9 @@ def marked() -> DigitsDataModule:
 
 
 def gate(**values: object) -> object:
-    return OmegaConf.create({"gate": {"max_params": 8000, "min_accuracy": 0.8, "on_miss": "fail"} | values})
+    return OmegaConf.create(
+        {"gate": {"max_params": 8000, "min_accuracy": 0.8, "count": "trainable", "on_miss": "fail"} | values}
+    )
 
 
 def test_figures(marked: DigitsDataModule) -> None:

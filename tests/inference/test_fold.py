@@ -8,6 +8,8 @@ from torch import nn
 
 from mnist_lightning.inference.fold import fold
 from mnist_lightning.models import Net1, Net2, Net3, Shared, TwoPool
+from mnist_lightning.models.probe import probe
+from tests.models import networks
 
 
 def lived_in(net: nn.Module, negative: bool = False) -> nn.Module:
@@ -17,6 +19,8 @@ def lived_in(net: nn.Module, negative: bool = False) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             for name, low in {"weight": 0.5, "bias": -0.5, "running_mean": -0.5, "running_var": 0.5}.items():
                 values = getattr(module, name)
+                if values is None:  # no affine map, no statistics
+                    continue
                 values.data = low + torch.rand(values.shape, generator=generator)
             if negative:
                 module.weight.data[::2] *= -1
@@ -45,7 +49,34 @@ def test_padding_keeps_a_batch_norm_in_front_of_its_convolution() -> None:
     net = lived_in(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3, padding=1)))
     folded, images = fold(net), torch.randn(2, 1, 5, 5, dtype=torch.float64)
     assert count_norms(folded) == 1
-    torch.testing.assert_close(folded(images), net(images).flatten(1))
+    torch.testing.assert_close(folded(images), net(images))
+
+
+@pytest.mark.parametrize("network", networks.GOOD)
+def test_networks_of_any_kind_give_the_same_logits(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net, images = lived_in(probe(network())), torch.randn(5, 1, 28, 28, dtype=torch.float64)
+    torch.testing.assert_close(fold(net)(images), net(images), rtol=1e-9, atol=1e-9)
+
+
+def test_only_what_the_graph_shows_is_folded() -> None:
+    norms = {network: count_norms(fold(lived_in(network()))) for network in (networks.NoAffine, networks.NewWeightNorm)}
+    assert norms == {networks.NoAffine: 0, networks.NewWeightNorm: 1}  # a weight that is made anew at every call
+
+
+class Both(nn.Sequential):
+    """Takes the output of the convolution twice."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before = self[0](x)
+        return self[1](before) + before
+
+
+def test_a_batch_norm_stays_where_something_else_sees_its_input() -> None:
+    assert count_norms(fold(lived_in(Both()))) == 1
 
 
 def test_a_network_that_is_no_chain_stays_as_it_is() -> None:

@@ -49,8 +49,9 @@ def test_windows_and_receptive_fields_are_the_published_ones(name: str) -> None:
     assert [layer.output_shape[1] for layer in layers] == WINDOWS[name][1]
     assert [layer.receptive_field for layer in layers] == WINDOWS[name][2]
     # A pooling strides by its window, as torch's do by default; nothing is padded.
-    assert all(layer.stride == (layer.kernel if layer.kind.endswith("Pool2d") else 1) for layer in layers)
-    assert {layer.padding for layer in layers} == {0}
+    windows = [(layer.kind, layer.window) for layer in layers if layer.window]
+    assert all(window.stride == (window.kernel if kind.endswith("Pool2d") else (1, 1)) for kind, window in windows)
+    assert {window.padding for _, window in windows} == {(0, 0)}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnist_lightning.models import Net1, Net2, Net3
-from mnist_lightning.models.summary import summarize
+from mnist_lightning.models import Net1, Net2, Net3, count_parameters
+from mnist_lightning.models.probe import probe
+from mnist_lightning.models.summary import cells, summarize
 from tests.conftest import Finished
+from tests.models import networks
 
 
 def extent_of_gradient(net: nn.Module, side: int) -> int:
@@ -52,17 +54,45 @@ def test_multiply_adds_are_half_of_torchs_flops(net: nn.Module) -> None:
     assert 2 * sum(layer.multiply_adds for layer in summarize(net)) == counter.get_total_flops()
 
 
-def test_a_branching_network_is_refused() -> None:
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+@pytest.mark.parametrize("network", networks.GOOD)
+def test_sums_are_the_networks_whatever_its_forward_does(network: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    net = probe(network())
+    layers = summarize(net)
+    assert sum(layer.params for layer in layers) == count_parameters(net, "all")
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)  # an LSTM product by product
+    with FlopCounterMode(display=False) as counter:
+        net.eval()(torch.zeros(1, 1, 28, 28))
+    assert 2 * sum(layer.multiply_adds for layer in layers) == counter.get_total_flops() > 0
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.b(self.a(images) + images)
 
-    with pytest.raises(ValueError, match="Conv2d does not take the output of Conv2d-1"):
-        summarize(Residual())
+def fields(net: nn.Module) -> dict[str, int | None]:
+    return {layer.name: layer.receptive_field for layer in summarize(net)}
+
+
+def test_functions_between_the_layers_are_rows_and_a_flatten_ends_the_receptive_field() -> None:
+    rows = {"Conv2d-1": 3, "BatchNorm2d-2": 3, "relu-3": 3, "max_pool2d-4": 4, "Conv2d-5": 8, "relu-6": 8}
+    assert fields(networks.Functional()) == rows | {"Linear-7": None, "log_softmax-8": None}
+
+
+def test_where_branches_meet_the_largest_field_counts() -> None:
+    rows = fields(networks.Branches())
+    assert (rows["Conv2d-1"], rows["Conv2d-2"], rows["avg_pool2d-3"], rows["cat-4"]) == (3, 7, 9, 9)
+    assert rows["mul-9"] == 9 + 27  # weighed by what sees all of the map
+    rows = fields(networks.Residual())
+    assert (rows["Conv2d-5"], rows["add-6"], rows["add-8"], rows["Linear-10"]) == (15, 15, 19, 19 + 12 * 2)
+
+
+def test_windows_that_are_not_square_are_shown_as_they_are() -> None:
+    wide, high, *_ = cells(summarize(networks.Oblong()))
+    assert wide == ("Conv2d-1", "4×28×22", "1×7", "1", "0", "7", "1", "32", "17,248")
+    assert high[2] == "3×1"
+
+
+def test_parameters_that_no_layer_takes_have_a_row_of_their_own() -> None:
+    net = networks.Residual()
+    net.unused = nn.Linear(3, 3)
+    *_, last = summarize(net)
+    assert (last.kind, last.params, last.output_shape) == ("elsewhere", 12, ())
 
 
 def test_summarizing_leaves_the_network_as_it_was() -> None:
@@ -92,5 +122,5 @@ def test_command_prints_a_row_per_layer_and_the_totals_without_data(cli: Callabl
     assert len(lines) == 2 + 23 + 2 + 1
     assert lines[24].split() == ["Conv2d-23", "10×1×1", "7×7", "1", "0", "28", "2", "4,900", "4,900"]
     assert lines[-2].split() == ["total", "10,970", "1,650,440"]
-    assert lines[-1] == "budget: fewer than 8,000 parameters; 2,971 too many"
+    assert lines[-1] == "parameters: 10,970, budget fewer than 8,000: 2,971 too many"
     assert not list(tmp_path.iterdir())

@@ -27,6 +27,7 @@ from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
+from mnist_lightning.models.probe import in_fastest_format, probe
 from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK
 from mnist_lightning.training.fit import Assembled, assemble, make_gate
 from mnist_lightning.training.lit_module import decay_groups
@@ -86,7 +87,7 @@ class PerImage(Dataset[tuple[Tensor, int]]):
 
 def stock_network(cfg: DictConfig) -> nn.Module:
     """The configured network with torch's own dropout and batch norm."""
-    net: nn.Module = build(cfg, "model")
+    net = probe(build(cfg, "model"))
     for name, module in list(net.named_modules()):
         if isinstance(module, Dropout):
             net.set_submodule(name, nn.Dropout(module.p))
@@ -161,7 +162,7 @@ def evaluation(cfg: DictConfig, data: DigitsDataModule, device: torch.device) ->
 def own_parts(cfg: DictConfig, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The configured network and optimizer as `LitClassifier` holds them, in a process as `assemble` sets it up."""
     keep_freed()
-    net: nn.Module = build(cfg, "model").to(device, memory_format=torch.channels_last).train()
+    net = in_fastest_format(probe(build(cfg, "model"))).to(device).train()
     return net, build(cfg, "optimizer")(decay_groups(net))
 
 

@@ -19,6 +19,7 @@ from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.inference.load import read_data
+from mnist_lightning.models.probe import probe
 from mnist_lightning.models.summary import summarize
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.fit import quieten
@@ -80,7 +81,7 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
             for name, process in processes.items():
                 each = 1 if name == "evaluation" else steps
                 taken[name].append(process.submit(take_round, name, tuple(overrides), each).result())
-    net, data, device = build(cfg, "model"), data_of(cfg), device_of(str(cfg.trainer.accelerator))
+    net, data, device = probe(build(cfg, "model")), data_of(cfg), device_of(str(cfg.trainer.accelerator))
     seconds = {name: statistics.median(s for s, _ in of_rounds) for name, of_rounds in taken.items()}
     ours = seconds["this project"]
     steps_per_epoch = len(data.train_dataloader())

@@ -1,7 +1,13 @@
 """A trained network as one file that runs without this project: `images` uint8 `(N, 28, 28)` in, `logits` `(N, 10)` out."""
 
+import contextlib
+import io
+import logging
 import statistics
+import textwrap
 import timeit
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.config.errors import ConfigError, UserError
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.verdict import percent
 from mnist_lightning.files import replacing
@@ -22,11 +28,12 @@ CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 ar
 BATCH = 250  # images
 ANY_NUMBER = {"images": {0: torch.export.Dim("N", max=2**31 - 1)}}  # torch 2.6 exports no dimension without a bound
 OPSET, IR_VERSION = 18, 8  # of ONNX files: what ONNX Runtime 1.15 reads
+MAX_SAID = 90  # characters of torch's message
 TOLERANCE = 1e-3  # of the largest logit; single precision sums in another order, no more
 
 
-class ExportError(RuntimeError):
-    """The file does not do what the network does; it was removed."""
+class ExportError(UserError, RuntimeError):
+    """The network cannot be exported, or the file does not do what the network does; none is left."""
 
 
 def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: bool, path: Path) -> str:
@@ -43,26 +50,54 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
     with replacing(path) as part:
         if file_format == "onnx":
-            _write_onnx(folded, images, part)
+            with _exporting(trained):
+                _write_onnx(folded, images, part)
             if int8:
                 _quantize(part, data)
             _complete(part, trained)
             exported: nn.Module = OnnxNetwork(part, num_threads=1)
         else:
-            torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=ANY_NUMBER), part)
+            with _exporting(trained):
+                torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=ANY_NUMBER), part)
             exported = torch.export.load(part).module()  # written a moment ago: safe to read
         compared = _compare(trained.net, exported, data, int8)
-    left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     own_ms, exported_ms = (_latency_ms(run, images[:1]) for run in (trained.net, exported))
     return "\n".join(
         [
             f"{path}: {path.stat().st_size:,} bytes, {'int8' if int8 else 'float32'}",
             "  input        images uint8 (N, 28, 28), light on black; output: logits (N, 10)",
-            f"  batch norms  {f'{left} left, which no convolution can take over' if left else 'all folded into convolutions'}",
+            f"  batch norms  {_batch_norms(trained.net, folded)}",
             f"  compared     {compared}",
             f"  latency      {exported_ms:.3f} ms an image on one thread; {own_ms:.3f} ms by PyTorch",
         ]
     )
+
+
+@contextlib.contextmanager
+def _exporting(trained: Trained) -> Iterator[None]:
+    """An ExportError in a line where torch cannot export a network, of which torch would tell in hundreds of lines."""
+    told = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:  # a library is missing
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        said = textwrap.shorten(str(cause).strip().splitlines()[0], MAX_SAID, placeholder=" …")
+        name = str(trained.cfg.model._target_).rpartition(".")[2]
+        raise ExportError(f"{name} cannot be exported; its forward must not branch on values of tensors: {said}") from error
+    finally:
+        logging.disable(told)
+
+
+def _batch_norms(net: nn.Module, folded: nn.Module) -> str:
+    before, left = (sum(isinstance(module, nn.BatchNorm2d) for module in one.modules()) for one in (net, folded))
+    if left:
+        return f"{left} of {before} left, which no convolution can take over"
+    return "all folded into convolutions" if before else "none"
 
 
 def _write_onnx(net: nn.Module, images: Tensor, part: Path) -> None:
@@ -96,7 +131,8 @@ def _complete(part: Path, trained: Trained) -> None:
     del model.opset_import[1:]  # the quantizer notes domains that no node is of, and that older versions refuse
     for node in model.graph.node:  # the exporter notes where in which source file each comes from, half of the bytes
         del node.metadata_props[:]
-    onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(trained.cfg), "parameters": str(trained.params)})
+    notes = {"parameters": str(trained.params), "frozen": str(trained.frozen_params)}
+    onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(trained.cfg), **notes})
     onnx.save(model, part)
 
 

@@ -134,7 +134,7 @@ def _load_onnx(path: Path) -> Trained:
     net = OnnxNetwork(path)
     notes = net.session.get_modelmeta().custom_metadata_map
     cfg = _run_config(path, lambda: parse_config(notes["config"]))
-    return Trained(str(path), path, net, cfg, int(notes["parameters"]))
+    return Trained(str(path), path, net, cfg, int(notes["parameters"]), int(notes.get("frozen", 0)))
 
 
 def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:

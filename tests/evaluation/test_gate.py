@@ -69,6 +69,20 @@ def test_at_or_over_the_budget_no_epoch_is_spent(params: int) -> None:
         run_gate([], params=params)
 
 
+def test_frozen_parameters_count_where_all_do() -> None:
+    net = nn.Sequential(nn.Linear(100, 10, bias=False), nn.Linear(10, 500, bias=False).requires_grad_(False))
+
+    def judge(**contract: Any) -> Verdict:
+        gate = Gate(2000, 0.9, 15, "last", "warn", "net", **contract)
+        gate.on_fit_start(Stub(), net)  # type: ignore[arg-type]
+        return gate.verdict(seed=0)
+
+    trained, everything = judge(), judge(count="all")
+    assert (trained.params, trained.frozen_params, trained.reasons) == (1000, 5000, [])
+    assert (everything.params, everything.frozen_params) == (6000, 5000)
+    assert everything.reasons == ["net has 6,000 parameters; gate.max_params=2000 wants fewer"]
+
+
 def test_over_the_budget_with_warn_trains_and_is_a_miss() -> None:
     verdict = run_gate([0.995], params=8_000, on_miss="warn")
     assert (verdict.status, verdict.passed, verdict.accuracy) == ("missed", False, 0.995)

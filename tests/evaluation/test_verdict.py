@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mnist_lightning.evaluation.verdict import Verdict
 
 
@@ -85,3 +87,14 @@ def test_file_holds_every_field_and_no_leftover(tmp_path: Path) -> None:
     read = json.loads(path.read_text("utf-8"))
     assert read == json.loads(json.dumps(dataclasses.asdict(written)))
     assert [p.name for p in tmp_path.iterdir()] == ["verdict.json"]
+
+
+@pytest.mark.parametrize(
+    ("params", "count", "line"),
+    [
+        (7496, "trainable", "7,496 trainable, 68,000 frozen; budget fewer than 8,000 trainable: 503 to spare"),
+        (75_496, "all", "75,496, 68,000 of them frozen; budget fewer than 8,000 in all: 67,497 too many"),
+    ],
+)
+def test_frozen_parameters_are_told_beside_the_others(params: int, count: str, line: str) -> None:
+    assert f"  parameters  {line}" in verdict(params=params, frozen_params=68_000, count=count).text().splitlines()

@@ -33,7 +33,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.stem(x))
         x = x + self.b(torch.relu(self.a(x)))
-        x += self.a(x)
+        x = self.a(x).add_(x)
         return self.head(x.mean((2, 3)))
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -19,25 +20,56 @@ KINDS = {
     "model": MODULE,
     "optimizer": ("torch.optim.Optimizer",),
     "scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
-    "augmentation": (*MODULE, "mnist_lightning.data.augmentation.Affine", "mnist_lightning.data.augmentation.Published"),
+    "augmentation": ("collections.abc.Callable",),
     "data": ("mnist_lightning.data.datamodule.DigitsDataModule",),
     "trainer": ("lightning.Trainer",),
+    "callbacks": ("lightning.Callback",),
 }
+FOR_THE_RUN = ("interval", "monitor")  # keys of the scheduler that are not for its class
+LATER = {"optimizer": ("params",), "scheduler": ("optimizer", "total_steps")}  # arguments that the run gives
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+LONGEST = 200  # characters of a message
 
 
 def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     """Instantiates a group's `_target_`; `refuse_strangers` comes first where the configuration lies in a run's directory.
 
+    Optimizer and scheduler become functions of what the run gives them.
+
     Raises:
-        ConfigError: There is no such target, it is not of the group's kind, takes no such argument, or refuses a value.
+        ConfigError: There is no such target, it is not of the group's kind, or its arguments are not what it takes.
     """
     node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-    targets = [_find(key, path) for key, path in _targets(node, group)]
-    _check_arguments(targets[0], node, group, more)
+    if group == "scheduler":
+        node = {key: value for key, value in node.items() if key not in FOR_THE_RUN}
+    if group in LATER:
+        node["_partial_"] = True
+    return _build(node, group, more)
+
+
+def build_callbacks(cfg: DictConfig) -> list[Any]:
+    """The callbacks of the group, in its order; an older run's configuration has no such group. Raises as `build`."""
+    nodes = cast(dict[str, Any], OmegaConf.to_container(cfg.get("callbacks") or OmegaConf.create({}), resolve=True))
+    return [_build(node, f"callbacks.{name}", {}) for name, node in nodes.items()]
+
+
+def _build(node: dict[str, Any], key: str, more: dict[str, Any]) -> Any:
+    targets = [_find(at, path) for at, path in _targets(node, key)]
+    _check_arguments(targets[0], node, key, more)
     try:
         return instantiate(node, **more, _convert_="all")
     except InstantiationException as error:
-        raise ConfigError(f"{group}: {node['_target_']} refuses it: {one_line(error.__cause__ or error)}") from error
+        raise refusal(key, node["_target_"], error.__cause__ or error) from error
+
+
+def refusal(key: str, target: str, error: object) -> ConfigError:
+    """What a class said of its arguments, in a line."""
+    return ConfigError(_fitted(f"{key}: {target} refuses it: ", one_line(error), f"; change {key}.ARGUMENT=VALUE"))
+
+
+def _fitted(start: str, text: str, end: str = "") -> str:
+    """A message whose middle is cut where it would be too long."""
+    return f"{start}{textwrap.shorten(text, max(20, LONGEST - len(start + end)), placeholder=' ...')}{end}"
 
 
 def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
@@ -47,7 +79,7 @@ def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
     """
     OmegaConf.resolve(cfg)
     for group in groups:
-        for key, path in _targets(OmegaConf.to_container(cfg[group]), group):
+        for key, path in _targets(OmegaConf.to_container(cfg.get(group) or OmegaConf.create({})), group):
             if not _is_ours(group, path):
                 raise ConfigError(
                     f"{key}._target_={path}: does not come with this project, and importing it could run any code; "
@@ -64,7 +96,8 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_ours(group: str, path: str) -> bool:
-    if any(cast(DictConfig, OmegaConf.load(file)).get("_target_") == path for file in (CONF_DIR / group).glob("*.yaml")):
+    known = [OmegaConf.to_container(OmegaConf.load(file)) for file in (CONF_DIR / group).glob("*.yaml")]
+    if any(path == shipped for node in known for _, shipped in _targets(node, group)):
         return True
     try:
         found = pkgutil.resolve_name(path) if path.startswith(OURS) else None
@@ -76,7 +109,9 @@ def _is_ours(group: str, path: str) -> bool:
 
 def _find(key: str, path: str) -> Callable[..., Any]:
     """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
-    kinds = KINDS.get(key, MODULE)
+    group, _, name = key.partition(".")
+    # Of a network its layers, of several augmentations each; a callback has a name.
+    kinds = MODULE if name and group not in ("augmentation", "callbacks") else KINDS[group]
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
@@ -91,12 +126,22 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
-def _check_arguments(target: Callable[..., Any], node: dict[str, Any], group: str, more: dict[str, Any]) -> None:
-    """Refuses an argument that the target does not take (one added with +), before anything is built with it."""
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+def _check_arguments(target: Callable[..., Any], node: dict[str, Any], key: str, more: dict[str, Any]) -> None:
+    """Refuses an argument that the target does not take, and one that it lacks, before anything is built with it."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some of Python's own
         return
-    for key, value in node.items():
-        if not str(key).startswith("_") and key not in parameters:
-            names = ", ".join(name for name in parameters if name not in more)
-            raise ConfigError(f"{group}.{key}={typed(value)}: {target.__name__} takes no {key}; it takes {names}")
+    given = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
+    names = [name for name in parameters if name not in more]
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for name, value in given.items():
+            if name not in parameters:
+                start = f"{key}.{name}={typed(value)}: {target.__name__} takes no {name}; it takes "
+                raise ConfigError(_fitted(start, ", ".join(names)))
+    # The first of an optimizer and of a scheduler is the run's, whatever its name.
+    for name in () if "_args_" in node else names[key in LATER :]:
+        parameter = parameters[name]
+        needed = parameter.default is parameter.empty and parameter.kind in BY_NAME
+        if needed and name not in (*given, *LATER.get(key, ())):
+            raise ConfigError(f"{key}.{name}: {target.__name__} needs it; give +{key}.{name}=VALUE")

@@ -13,13 +13,14 @@ from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import SyntheticDataModule, normalize
 from mnist_lightning.training.lit_module import LitClassifier, decay_groups
+from mnist_lightning.training.schedules import Schedule
 from tests.conftest import quiet_trainer
 
 
 def fit(tmp_path: Path, net: nn.Module, *overrides: str) -> tuple[L.Trainer, Any, Any]:
     cfg = compose_config("data=synthetic", "data.train_images=96", "data.test_images=40", *overrides)
     data: SyntheticDataModule = build(cfg, "data", seed=0, augmentation=nn.Identity())
-    classifier = LitClassifier(net, build(cfg, "optimizer"), build(cfg, "scheduler"), cfg.label_smoothing, data.epoch_split)
+    classifier = LitClassifier(net, build(cfg, "optimizer"), Schedule.of(cfg), cfg.label_smoothing, data.epoch_split)
     trainer = quiet_trainer(tmp_path, 2)
     trainer.fit(classifier, datamodule=data)
     return trainer, classifier, data

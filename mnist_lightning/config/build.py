@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -42,8 +43,8 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
     if group == "scheduler":
         node = {key: value for key, value in node.items() if key not in FOR_THE_RUN}
-    if group in LATER:
-        node["_partial_"] = True
+    for _, part in _nodes(node, group) if group in LATER else ():
+        part["_partial_"] = True
     return _build(node, group, more)
 
 
@@ -64,7 +65,7 @@ def _build(node: dict[str, Any], key: str, more: dict[str, Any]) -> Any:
 
 def refusal(key: str, target: str, error: object) -> ConfigError:
     """What a class said of its arguments, in a line."""
-    return ConfigError(_fitted(f"{key}: {target} refuses it: ", one_line(error), f"; change {key}.ARGUMENT=VALUE"))
+    return ConfigError(_fitted(f"{key}: {target} refuses it: ", one_line(error), f"; change {key}.ARGUMENT=VALUE or its class"))
 
 
 def _fitted(start: str, text: str, end: str = "") -> str:
@@ -87,12 +88,17 @@ def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
                 )
 
 
-def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Key and import path of a group, and of all that is built as an argument in it."""
+def _nodes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and values of a group, and of all that is built as an argument in it."""
     if isinstance(node, dict) and "_target_" in node:
-        yield key, str(node["_target_"])
+        yield key, node
     for name, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        yield from _targets(child, f"{key}.{name}")
+        yield from _nodes(child, f"{key}.{name}")
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Key and import path of each of these."""
+    return ((at, str(part["_target_"])) for at, part in _nodes(node, key))
 
 
 def _is_ours(group: str, path: str) -> bool:
@@ -110,8 +116,8 @@ def _is_ours(group: str, path: str) -> bool:
 def _find(key: str, path: str) -> Callable[..., Any]:
     """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
     group, _, name = key.partition(".")
-    # Of a network its layers, of several augmentations each; a callback has a name.
-    kinds = MODULE if name and group not in ("augmentation", "callbacks") else KINDS[group]
+    # Of several augmentations or schedulers each; a callback has a name.
+    kinds = MODULE if name and group not in ("augmentation", "scheduler", "callbacks") else KINDS[group]
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
@@ -120,7 +126,9 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations
         returned = getattr(inspect.getmodule(found), returned, None)
-    if not (isinstance(returned, type) and issubclass(returned, tuple(map(pkgutil.resolve_name, kinds)))):
+    fits = isinstance(returned, type) and issubclass(returned, tuple(map(pkgutil.resolve_name, kinds)))
+    # Of Python's own some can be called, too; none augments.
+    if not fits or (group == "augmentation" and returned.__module__.partition(".")[0] in sys.stdlib_module_names):
         wanted = " and no ".join(kinds)
         raise ConfigError(f"{key}._target_={path}: is no {wanted}; name such a class, or a function annotated to return one")
     return cast(Callable[..., Any], found)

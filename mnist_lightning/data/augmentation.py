@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnist_lightning.config.errors import ConfigError
+
 
 def _uniform(low: float, high: float, like: Tensor) -> Tensor:
     """One number per image, in [low, high): `(N,)` on the images' device."""
@@ -185,6 +187,8 @@ class PerImage:
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
+        if any(type(part).__name__ == "Normalize" for part in (transform, *getattr(transform, "transforms", ()))):
+            raise ConfigError("augmentation: every image is normalised by data.mean and data.std; leave Normalize out")
         self.transform = transform
 
     def __call__(self, images: Tensor) -> Tensor:

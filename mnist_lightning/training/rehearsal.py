@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mnist_lightning.config.build import refusal
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.training.schedules import Schedule
 
 
@@ -49,13 +50,14 @@ def _augment(cfg: DictConfig, augmentation: Callable[[Tensor], Tensor]) -> None:
     with _refusals(cfg, "augmentation"):
         augmented = augmentation(images.clone())
         if augmented.shape != images.shape or augmented.dtype != images.dtype:
-            found = f"{tuple(augmented.shape)} {augmented.dtype}"
-            raise ValueError(f"it makes {found} of {tuple(images.shape)} {images.dtype}, which the network takes")
+            raise ValueError(f"it makes {augmented.dtype} {tuple(augmented.shape)} of {images.dtype} {tuple(images.shape)}")
 
 
 @contextlib.contextmanager
 def _refusals(cfg: DictConfig, group: str) -> Iterator[None]:
     try:
         yield
+    except ConfigError:
+        raise
     except Exception as error:  # whatever a class of anyone's raises
         raise refusal(group, cfg[group]._target_, error) from error

@@ -43,7 +43,9 @@ class Schedule:
 
     def __call__(self, optimizer: Optimizer, num_steps: int, num_epochs: int) -> LRScheduler:
         """The scheduler of an optimizer that takes so many steps; a ConfigError where keys of the group contradict the run."""
-        if not self.asks_for_steps:
+        if "schedulers" in self.given:  # which SequentialLR and ChainedScheduler put together
+            scheduler = self.make(optimizer=optimizer, schedulers=[make(optimizer) for make in self.given["schedulers"]])
+        elif not self.asks_for_steps:
             scheduler = self.make(optimizer)
         else:
             for key in (key for key in OF_THE_RUN if key in self.given):

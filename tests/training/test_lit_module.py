@@ -84,3 +84,16 @@ def test_label_smoothing_is_for_training_alone(tmp_path: Path, monkeypatch: pyte
     assert classifier.eval().loss_and_logits((images, targets))[0].item() == pytest.approx(plain)
     # A share of 0.2 over ten classes: 0.82 of the right one, 0.02 of every other, each 10 further down.
     assert classifier.train().loss_and_logits((images, targets))[0].item() == pytest.approx(plain + 9 * 0.02 * 10)
+
+
+def test_of_mixed_images_the_larger_share_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, classifier, _ = fit(tmp_path, small_net())
+    shares = torch.zeros(2, 10)
+    shares[:, 3], shares[:, 7] = torch.tensor([0.7, 0.4]), torch.tensor([0.3, 0.6])
+    logits = torch.zeros(2, 10).index_fill_(1, torch.tensor([3]), 5.0)
+    monkeypatch.setattr(classifier, "forward", lambda images: logits)
+    loss = classifier._step((torch.zeros(2, 1, 28, 28), shares), "train")
+    log_probabilities = logits.log_softmax(1)
+    assert loss.item() == pytest.approx(-(shares * log_probabilities).sum(1).mean().item())
+    [(_, _, targets)] = classifier.seen["train"]
+    assert targets.tolist() == [3, 7]

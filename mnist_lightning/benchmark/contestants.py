@@ -174,7 +174,7 @@ def bare_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> 
     def losses() -> Iterator[Tensor]:
         for images, targets in chain.from_iterable(repeat(loader)):
             augmented = data.augmentation(images.to(device)[:, None].float())
-            yield take_step(net, optimizer, normalize(augmented), targets.to(device))
+            yield take_step(net, optimizer, normalize(augmented, data.mean, data.std), targets.to(device))
 
     return lambda steps: timed(losses().__next__, steps)
 

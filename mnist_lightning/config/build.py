@@ -2,6 +2,8 @@
 
 import inspect
 import pkgutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -19,25 +21,56 @@ KINDS = {
     "model": MODULE,
     "optimizer": ("torch.optim.Optimizer",),
     "scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
-    "augmentation": (*MODULE, "mnist_lightning.data.augmentation.Affine", "mnist_lightning.data.augmentation.Published"),
+    "augmentation": ("collections.abc.Callable",),
     "data": ("mnist_lightning.data.datamodule.DigitsDataModule",),
     "trainer": ("lightning.Trainer",),
+    "callbacks": ("lightning.Callback",),
 }
+FOR_THE_RUN = ("interval", "monitor")  # keys of the scheduler that are not for its class
+LATER = {"optimizer": ("params",), "scheduler": ("optimizer", "total_steps")}  # arguments that the run gives
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+LONGEST = 200  # characters of a message
 
 
 def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     """Instantiates a group's `_target_`; `refuse_strangers` comes first where the configuration lies in a run's directory.
 
+    Optimizer and scheduler become functions of what the run gives them.
+
     Raises:
-        ConfigError: There is no such target, it is not of the group's kind, takes no such argument, or refuses a value.
+        ConfigError: There is no such target, it is not of the group's kind, or its arguments are not what it takes.
     """
     node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-    targets = [_find(key, path) for key, path in _targets(node, group)]
-    _check_arguments(targets[0], node, group, more)
+    if group == "scheduler":
+        node = {key: value for key, value in node.items() if key not in FOR_THE_RUN}
+    for _, part in _nodes(node, group) if group in LATER else ():
+        part["_partial_"] = True
+    return _build(node, group, more)
+
+
+def build_callbacks(cfg: DictConfig) -> list[Any]:
+    """The callbacks of the group, in its order; an older run's configuration has no such group. Raises as `build`."""
+    nodes = cast(dict[str, Any], OmegaConf.to_container(cfg.get("callbacks") or OmegaConf.create({}), resolve=True))
+    return [_build(node, f"callbacks.{name}", {}) for name, node in nodes.items()]
+
+
+def _build(node: dict[str, Any], key: str, more: dict[str, Any]) -> Any:
+    targets = [_find(at, path) for at, path in _targets(node, key)]
+    _check_arguments(targets[0], node, key, more)
     try:
         return instantiate(node, **more, _convert_="all")
     except InstantiationException as error:
-        raise ConfigError(f"{group}: {node['_target_']} refuses it: {one_line(error.__cause__ or error)}") from error
+        raise refusal(key, node["_target_"], error.__cause__ or error) from error
+
+
+def refusal(key: str, target: str, error: object) -> ConfigError:
+    """What a class said of its arguments, in a line."""
+    return ConfigError(_fitted(f"{key}: {target} refuses it: ", one_line(error), f"; change {key}.ARGUMENT=VALUE or its class"))
+
+
+def _fitted(start: str, text: str, end: str = "") -> str:
+    """A message whose middle is cut where it would be too long."""
+    return f"{start}{textwrap.shorten(text, max(20, LONGEST - len(start + end)), placeholder=' ...')}{end}"
 
 
 def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
@@ -47,7 +80,7 @@ def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
     """
     OmegaConf.resolve(cfg)
     for group in groups:
-        for key, path in _targets(OmegaConf.to_container(cfg[group]), group):
+        for key, path in _targets(OmegaConf.to_container(cfg.get(group) or OmegaConf.create({})), group):
             if not _is_ours(group, path):
                 raise ConfigError(
                     f"{key}._target_={path}: does not come with this project, and importing it could run any code; "
@@ -55,16 +88,22 @@ def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
                 )
 
 
-def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Key and import path of a group, and of all that is built as an argument in it."""
+def _nodes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and values of a group, and of all that is built as an argument in it."""
     if isinstance(node, dict) and "_target_" in node:
-        yield key, str(node["_target_"])
+        yield key, node
     for name, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        yield from _targets(child, f"{key}.{name}")
+        yield from _nodes(child, f"{key}.{name}")
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Key and import path of each of these."""
+    return ((at, str(part["_target_"])) for at, part in _nodes(node, key))
 
 
 def _is_ours(group: str, path: str) -> bool:
-    if any(cast(DictConfig, OmegaConf.load(file)).get("_target_") == path for file in (CONF_DIR / group).glob("*.yaml")):
+    known = [OmegaConf.to_container(OmegaConf.load(file)) for file in (CONF_DIR / group).glob("*.yaml")]
+    if any(path == shipped for node in known for _, shipped in _targets(node, group)):
         return True
     try:
         found = pkgutil.resolve_name(path) if path.startswith(OURS) else None
@@ -76,7 +115,9 @@ def _is_ours(group: str, path: str) -> bool:
 
 def _find(key: str, path: str) -> Callable[..., Any]:
     """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
-    kinds = KINDS.get(key, MODULE)
+    group, _, name = key.partition(".")
+    # Of several augmentations or schedulers each; a callback has a name.
+    kinds = MODULE if name and group not in ("augmentation", "scheduler", "callbacks") else KINDS[group]
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
@@ -85,18 +126,30 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations
         returned = getattr(inspect.getmodule(found), returned, None)
-    if not (isinstance(returned, type) and issubclass(returned, tuple(map(pkgutil.resolve_name, kinds)))):
+    fits = isinstance(returned, type) and issubclass(returned, tuple(map(pkgutil.resolve_name, kinds)))
+    # Of Python's own some can be called, too; none augments.
+    if not fits or (group == "augmentation" and returned.__module__.partition(".")[0] in sys.stdlib_module_names):
         wanted = " and no ".join(kinds)
         raise ConfigError(f"{key}._target_={path}: is no {wanted}; name such a class, or a function annotated to return one")
     return cast(Callable[..., Any], found)
 
 
-def _check_arguments(target: Callable[..., Any], node: dict[str, Any], group: str, more: dict[str, Any]) -> None:
-    """Refuses an argument that the target does not take (one added with +), before anything is built with it."""
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+def _check_arguments(target: Callable[..., Any], node: dict[str, Any], key: str, more: dict[str, Any]) -> None:
+    """Refuses an argument that the target does not take, and one that it lacks, before anything is built with it."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some of Python's own
         return
-    for key, value in node.items():
-        if not str(key).startswith("_") and key not in parameters:
-            names = ", ".join(name for name in parameters if name not in more)
-            raise ConfigError(f"{group}.{key}={typed(value)}: {target.__name__} takes no {key}; it takes {names}")
+    given = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
+    names = [name for name in parameters if name not in more]
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for name, value in given.items():
+            if name not in parameters:
+                start = f"{key}.{name}={typed(value)}: {target.__name__} takes no {name}; it takes "
+                raise ConfigError(_fitted(start, ", ".join(names)))
+    # The first of an optimizer and of a scheduler is the run's, whatever its name.
+    for name in () if "_args_" in node else names[key in LATER :]:
+        parameter = parameters[name]
+        needed = parameter.default is parameter.empty and parameter.kind in BY_NAME
+        if needed and name not in (*given, *LATER.get(key, ())):
+            raise ConfigError(f"{key}.{name}: {target.__name__} needs it; give +{key}.{name}=VALUE")

@@ -10,6 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_lightning.config import leftovers  # noqa: F401  # changes what Hydra composes
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.config.run_name import run_name
 from mnist_lightning.files import CHECKOUT, PACKAGE, read_text
@@ -23,6 +24,7 @@ OmegaConf.register_new_resolver("run_name", lambda shared=(), *, _root_: run_nam
 OmegaConf.register_new_resolver("launch_id", lambda: LAUNCH_ID, replace=True)
 # With a hold-out the accuracy is that of the checkpoint it selects, without one that of the last epoch.
 OmegaConf.register_new_resolver("gate_rule", lambda val_images: "selected" if val_images else "last", replace=True)
+OmegaConf.register_new_resolver("evaluated", lambda val_images: "val" if val_images else "test", replace=True)
 OmegaConf.register_new_resolver("is_last", lambda ckpt_path: ckpt_path == "last", replace=True)
 
 

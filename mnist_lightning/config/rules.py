@@ -15,6 +15,7 @@ from mnist_lightning.config.errors import typed
 MAX_VAL_IMAGES = 50_000
 # Products of these are taken in single precision, which ends at 3e38.
 LARGEST = 1e30
+MOVE_MOMENTUM = (".onecycle", ".OneCycleLR", ".CyclicLR")
 
 ImportPath = Annotated[str, Field(alias="_target_", pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)+$")]
 Whole = Annotated[int, Field(ge=1)]
@@ -60,7 +61,13 @@ class _Optimizer(_Group):
         return self
 
 
-class _Scheduler(_Group):
+class _AnyScheduler(_Group):
+    # For the run itself, not for the class.
+    interval: Literal["epoch", "step"] | None = None
+    monitor: Annotated[str, Field(min_length=1)] | None = None
+
+
+class _Scheduler(_AnyScheduler):
     partial: Annotated[Literal[True], Field(alias="_partial_")]
     warmup: Probability = 0
     div_factor: Annotated[float, Field(ge=1)] = 1
@@ -92,6 +99,8 @@ class _Data(_Group):
     batch_size: Annotated[int, Field(ge=2)]  # a batch norm compares images
     eval_batch_size: Whole
     val_images: Annotated[int, Field(ge=0, le=MAX_VAL_IMAGES)]
+    mean: Share = 0.1307
+    std: Annotated[float, Field(gt=0, le=1)] = 0.3081
     root: Annotated[str, Field(min_length=1)] = "data"
     places: list[str] = []
     mirrors: list[str] = []
@@ -147,8 +156,8 @@ def _whose(group: Any) -> str:
     return "ours" if target.startswith(("mnist_lightning.", "torch.optim.SGD", "torch.optim.AdamW")) or not target else "own"
 
 
-def _bound_if_ours(rules: type[_Group]) -> Any:
-    return Annotated[Annotated[rules, Tag("ours")] | Annotated[_Group, Tag("own")], Discriminator(_whose)]
+def _bound_if_ours(rules: type[_Group], own: type[_Group] = _Group) -> Any:
+    return Annotated[Annotated[rules, Tag("ours")] | Annotated[own, Tag("own")], Discriminator(_whose)]
 
 
 class Config(_Closed):
@@ -156,10 +165,11 @@ class Config(_Closed):
 
     model: _bound_if_ours(_Model)  # type: ignore[valid-type]
     optimizer: _bound_if_ours(_Optimizer)  # type: ignore[valid-type]
-    scheduler: _bound_if_ours(_Scheduler)  # type: ignore[valid-type]
+    scheduler: _bound_if_ours(_Scheduler, _AnyScheduler)  # type: ignore[valid-type]
     augmentation: _bound_if_ours(_Augmentation)  # type: ignore[valid-type]
     data: _Data
     trainer: _Trainer
+    callbacks: dict[str, _Group] = {}
     gate: _Gate
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     label_smoothing: Probability
@@ -211,6 +221,28 @@ class Config(_Closed):
                 f"trainer.precision={self.trainer.precision}: cuda_graph=true records single precision only; "
                 "use trainer.precision=32-true or cuda_graph=false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def a_graph_records_what_happens_on_the_device(self) -> Self:
+        moves_momentum = self.scheduler.target.endswith(MOVE_MOMENTUM)  # the momentum is a number, recorded once
+        draws_elsewhere = not self.augmentation.target.startswith(("mnist_lightning.", "torch.nn.Identity"))
+        averages = any(part.target.endswith("WeightAveraging") for part in self.callbacks.values())  # by step, not by chunk
+        for group, lost in (("scheduler", moves_momentum), ("augmentation", draws_elsewhere), ("callbacks", averages)):
+            if self.cuda_graph and lost:
+                raise ValueError(f"cuda_graph=true: a recorded step leaves out what this {group} does; use cuda_graph=false")
+        return self
+
+    @model_validator(mode="after")
+    def what_is_watched_is_measured(self) -> Self:
+        split = "val" if self.data.val_images else "test"
+        measured = [f"{part}/{figure}" for part in ("train", split) for figure in ("loss", "acc")]
+        watching = {"scheduler": self.scheduler} | {f"callbacks.{name}": part for name, part in self.callbacks.items()}
+        logged_by_others = any(not part.target.startswith("lightning.") for part in self.callbacks.values())
+        for key, part in watching.items():
+            monitor = getattr(part, "monitor", None)
+            if monitor not in (None, *measured) and not logged_by_others:
+                raise ValueError(f"{key}.monitor={monitor}: the run measures {', '.join(measured)}; name one of them")
         return self
 
     @model_validator(mode="after")

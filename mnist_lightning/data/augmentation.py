@@ -2,15 +2,18 @@
 
 Each class maps float images `(N, 1, H, W)` in [0, 255] to the same shape, range and device, and is applied to training
 batches only, before normalisation. Angles are in degrees; positive rotations turn counter-clockwise, as in torchvision.
+torchvision's own transforms are made to do the same by `of_batches`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from mnist_lightning.config.errors import ConfigError
 
 
 def _uniform(low: float, high: float, like: Tensor) -> Tensor:
@@ -175,3 +178,44 @@ class Published:
         images = adjust_brightness(images, _uniform(1 - self.brightness, 1 + self.brightness, images))
         images = adjust_contrast(images, _uniform(1 - self.contrast, 1 + self.contrast, images))
         return self.rotation(images)
+
+
+class PerImage:
+    """A transform of torchvision's on each image by itself, since it would draw once for a batch; slower by far.
+
+    It gets what it expects, a float image `(1, H, W)` in [0, 1]; what exceeds that range is cut.
+    """
+
+    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
+        if any(type(part).__name__ == "Normalize" for part in (transform, *getattr(transform, "transforms", ()))):
+            raise ConfigError("augmentation: every image is normalised by data.mean and data.std; leave Normalize out")
+        self.transform = transform
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.stack([self.transform(image) for image in images / 255]).clamp(0, 1) * 255
+
+
+class LabelMix:
+    """torchvision's MixUp or CutMix: mixes the images of a batch, and their labels to the shares of each class."""
+
+    def __init__(self, transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.transform = transform
+
+    def with_labels(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The mixed images, and the share of each class in each, `(N, classes)`."""
+        mixed, shares = self.transform(images, labels)
+        return mixed, shares
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.with_labels(images, torch.zeros(len(images), dtype=torch.long, device=images.device))[0]
+
+
+def of_batches(augmentation: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
+    """An augmentation as the data module applies it: this module's and a user's own as it is, torchvision's on each image.
+
+    A class that derives from one of torchvision's counts as torchvision's.
+    """
+    bases = {(base.__module__.partition(".")[0], base.__name__) for base in type(augmentation).__mro__}
+    if bases & {("torchvision", "MixUp"), ("torchvision", "CutMix")}:
+        return LabelMix(augmentation)
+    return PerImage(augmentation) if any(package == "torchvision" for package, _ in bases) else augmentation

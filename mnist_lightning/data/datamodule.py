@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mnist_lightning.data import mnist_files, synthetic
+from mnist_lightning.data.augmentation import LabelMix, of_batches
 from mnist_lightning.data.batches import Batch, IndexBatches, InMemoryImages, balanced_split
 
-# Mean and standard deviation of the 60,000 training images in [0, 1].
+# Mean and standard deviation of MNIST's 60,000 training images in [0, 1].
 MEAN, STD = 0.1307, 0.3081
 
 
@@ -34,14 +35,17 @@ class DigitsDataModule(L.LightningDataModule):
         eval_batch_size: int,  # of each process
         val_images: int,  # training images to hold out
         seed: int,  # of the hold-out and of the order of the training images
-        augmentation: Callable[[Tensor], Tensor],  # of float images `(N, 1, 28, 28)` in [0, 255]; for training batches only
+        augmentation: Callable[..., Any],  # as `of_batches` takes it; for training batches only
+        mean: float = MEAN,  # of the training images in [0, 1]
+        std: float = STD,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_images = val_images
         self.seed = seed
-        self.augmentation = augmentation
+        self.augmentation = of_batches(augmentation)
+        self.mean, self.std = mean, std
         self.next_epoch = 0  # counted from 0: that training starts with
         self.splits: dict[str, InMemoryImages] = {}
 
@@ -103,17 +107,21 @@ class DigitsDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
-        return self.prepare(images, augment=bool(self.trainer and self.trainer.training)), labels
+        training = bool(self.trainer and self.trainer.training)
+        if training and isinstance(self.augmentation, LabelMix):
+            images, labels = self.augmentation.with_labels(images[:, None].float(), labels)
+            return normalize(images, self.mean, self.std), labels
+        return self.prepare(images, augment=training), labels
 
     def prepare(self, images: Tensor, augment: bool = True) -> Tensor:
         """The network's input: uint8 `(N, 28, 28)` to float32 `(N, 1, 28, 28)`, augmented if asked, normalised."""
         images = images[:, None].float()
-        return normalize(self.augmentation(images) if augment else images)
+        return normalize(self.augmentation(images) if augment else images, self.mean, self.std)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Maps grey values in [0, 255] to zero mean and unit variance over MNIST's training images."""
-    return (images / 255 - MEAN) / STD
+def normalize(images: Tensor, mean: float = MEAN, std: float = STD) -> Tensor:
+    """Maps grey values in [0, 255] to zero mean and unit variance over images that have these in [0, 1]."""
+    return (images / 255 - mean) / std
 
 
 class MNISTDataModule(DigitsDataModule):

@@ -61,6 +61,7 @@ class Verdict:
     epochs_to_target: int | None = None  # first epoch whose accuracy was at least `min_accuracy`
     count: str = "trainable"  # or "all"
     frozen_params: int | None = None
+    max_epochs: int | None = None  # that the run was to have; older verdicts do not say
     exit_status: int = 1
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -74,6 +75,8 @@ class Verdict:
         if self.passed and not self.accuracy_judged:
             head = "NOT JUDGED"
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        if self.epochs < (self.max_epochs or 0):
+            epochs = f"{self.epochs} of {self.max_epochs} epochs"
         lines = [f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {epochs}, {self.seconds:.0f} s"]
         lines += [f"  reason      {reason}" for reason in self.reasons]
         lines.append(f"  accuracy    {self._accuracy_text()}")
@@ -104,5 +107,6 @@ class Verdict:
         if self.epoch_split != "test":
             return "measured once, at the end; not used to select anything"
         if self.selected_on_test:
-            return "measured after every epoch and used to select the epoch: the accuracy is optimistic"
+            use = "select the epoch" if self.rule == "best" else "steer the run"
+            return f"measured after every epoch and used to {use}: the accuracy is optimistic"
         return "measured after every epoch, not used to select anything"

@@ -18,7 +18,7 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config, parse_config, read_config
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.data.batches import NUM_CLASSES
-from mnist_lightning.data.datamodule import DigitsDataModule, normalize
+from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
 from mnist_lightning.models import count_parameters
 from mnist_lightning.models.probe import probe
 from mnist_lightning.training import checkpoints
@@ -42,13 +42,14 @@ class Trained:
 class GreyValues(nn.Module):
     """A network behind its normalisation: takes grey values as MNIST stores them."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, mean: float = MEAN, std: float = STD) -> None:
         super().__init__()
         self.net = net
+        self.mean, self.std = mean, std
 
     def forward(self, images: Tensor) -> Tensor:
         # Not images[:, None]: OpenCV cannot run the operation that it is exported as.
-        return self.net(normalize(images.reshape(-1, 1, 28, 28).float())).flatten(1).float()
+        return self.net(normalize(images.reshape(-1, 1, 28, 28).float(), self.mean, self.std)).flatten(1).float()
 
 
 class OnnxNetwork(nn.Module):
@@ -104,7 +105,8 @@ def load(path: Path, trust: bool = False) -> Trained:
     _load_weights(net, checkpoint, str(cfg.model._target_))
     params = count_parameters(net, cfg.gate.count)  # before none can be trained any more
     frozen = count_parameters(net, "all") - count_parameters(net)
-    return Trained(source, checkpoint, GreyValues(net).eval().requires_grad_(False), cfg, params, frozen)
+    net = GreyValues(net, cfg.data.get("mean", MEAN), cfg.data.get("std", STD))  # older runs have no such keys
+    return Trained(source, checkpoint, net.eval().requires_grad_(False), cfg, params, frozen)
 
 
 def _judged_checkpoint(directory: Path, cfg: DictConfig) -> tuple[Path, str]:

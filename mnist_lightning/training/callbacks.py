@@ -3,11 +3,13 @@
 import csv
 import hashlib
 import io
+import random
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
@@ -18,7 +20,10 @@ from mnist_lightning.data.augmentation import Affine
 
 
 class EpochStart(L.Callback):
-    """Seeds augmentation and dropout anew, so that an epoch draws the same after a resume as without one."""
+    """Seeds augmentation and dropout anew, so that an epoch draws the same after a resume as without one.
+
+    A run that was told to stop early, and killed before its verdict, starts no further epoch.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -26,10 +31,19 @@ class EpochStart(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Hashed, since torch keeps 32 bits of a seed, and neighbouring seeds and epochs must not meet; by process, too.
         name = f"{self.seed}/{trainer.current_epoch}/{trainer.global_rank}"
-        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        torch.manual_seed(seed)
+        random.seed(seed)  # for augmentations of others
+        np.random.seed(seed)  # noqa: NPY002
         augmentation = trainer.datamodule.augmentation  # type: ignore[attr-defined]
         if isinstance(augmentation, Affine):
             augmentation.begin_epoch(trainer.current_epoch, trainer.max_epochs or 1)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        trainer.should_stop = checkpoint.get("should_stop", False)
 
 
 class EpochBar(TQDMProgressBar):

@@ -21,6 +21,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # a checkpoint callback of the user's own names a folder
         files.write(Path(path), content.getvalue())
 
 

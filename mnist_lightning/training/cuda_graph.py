@@ -10,6 +10,7 @@ import inspect
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from mnist_lightning.data.batches import Batch, num_training_batches, training_batches
@@ -60,7 +61,8 @@ class GraphedClassifier(LitClassifier):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         chunks = int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs  # type: ignore[operator]
         steps = min(chunks * BATCHES_PER_CHUNK, num_training_batches(data.num_images("train"), self.batch_size))
-        scheduler = self.scheduler(optimizer, steps * self.trainer.max_epochs)  # type: ignore[operator]
+        num_epochs = self.trainer.max_epochs or 1
+        scheduler = self.schedule(optimizer, steps * num_epochs, num_epochs)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_train_start(self) -> None:
@@ -73,7 +75,11 @@ class GraphedClassifier(LitClassifier):
         for batch in zip(images, targets, strict=True):
             loss, logits = self._optimize(batch)
             self.seen["train"].append((loss.clone(), logits.clone(), batch[1]))  # the next replay overwrites them
-            self.lr_schedulers().step()  # type: ignore[union-attr]
+            if self.schedule.interval == "step":
+                self.lr_schedulers().step()  # type: ignore[union-attr]
+        scheduler = self.lr_schedulers()
+        if self.schedule.interval == "epoch" and self.trainer.is_last_batch and not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()  # type: ignore[union-attr]
         # Lightning counts the steps of its own wrapper, which a replay goes past.
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed += len(images)
         self._end_step(loss)

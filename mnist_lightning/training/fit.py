@@ -15,9 +15,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning import files
-from mnist_lightning.config.build import build
+from mnist_lightning.config.build import build, build_callbacks
 from mnist_lightning.config.check import check
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError, UserError, one_line
+from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import Gate, GateError
 from mnist_lightning.evaluation.run_directories import lock
@@ -25,14 +26,16 @@ from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
 from mnist_lightning.models.probe import probe
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.terminal import path_as_typed, show
-from mnist_lightning.training import signals
+from mnist_lightning.training import checkpoints, signals
 from mnist_lightning.training.callbacks import EpochBar, EpochStart, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.memory import keep_freed
+from mnist_lightning.training.rehearsal import rehearse
 from mnist_lightning.training.resume import Taken, look, take_up
+from mnist_lightning.training.schedules import Schedule
 from mnist_lightning.training.tensorboard import Dashboard, Events, record
 
 STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
@@ -93,7 +96,11 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -
     if parts.data.val_images:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
         path = (parts.best if gate.rule == "selected" else parts.last).best_model_path
-        parts.trainer.test(parts.classifier, datamodule=parts.data, ckpt_path=path, verbose=False, weights_only=True)
+        if not path:
+            raise UserError("no epoch was evaluated on the hold-out, so none can be tested; train longer or limit less")
+        # Not by ckpt_path, which callbacks load, too: a weight averaging puts the weights back that it averages.
+        parts.classifier.load_state_dict(checkpoints.read(Path(path))["state_dict"])
+        parts.trainer.test(parts.classifier, datamodule=parts.data, verbose=False)
 
 
 def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException | None) -> Verdict:
@@ -121,9 +128,18 @@ def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
         verdict = gate.verdict(cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
     else:  # Ctrl-C or SIGTERM
         verdict = gate.verdict(cfg.seed, INTERRUPTED, one_line(error))
-    verdict.exit_status = exit_status(error)
+    verdict.exit_status, verdict.max_epochs = exit_status(error), cfg.trainer.max_epochs
+    verdict.selected_on_test |= _steered_by_test(cfg, gate)
     verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions()
     return verdict
+
+
+def _steered_by_test(cfg: DictConfig, gate: Gate) -> bool:
+    """Whether the test images decided on the learning rate or on the end of the run."""
+    plateau = cfg.scheduler._target_.endswith(".ReduceLROnPlateau")
+    watched = [cfg.scheduler.get("monitor") or plateau * "test/loss"]
+    watched += [callback.get("monitor") for callback in (cfg.get("callbacks") or {}).values()]
+    return gate.epoch_split == "test" and any(str(figure).startswith("test/") for figure in watched)
 
 
 def exit_status(error: BaseException | None) -> int:
@@ -158,9 +174,11 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
     # time on every step and nothing here does so.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    net, optimizer, scheduler = probe(build(cfg, "model")), build(cfg, "optimizer"), build(cfg, "scheduler")
-    data = build(cfg, "data", seed=cfg.seed, augmentation=build(cfg, "augmentation"))
-    parts = (net, optimizer, scheduler, cfg.label_smoothing, data.epoch_split)
+    net, optimizer, schedule = probe(build(cfg, "model")), build(cfg, "optimizer"), Schedule.of(cfg)
+    augmentation, own_callbacks = of_batches(build(cfg, "augmentation")), build_callbacks(cfg)
+    rehearse(cfg, optimizer, schedule, augmentation)
+    data = build(cfg, "data", seed=cfg.seed, augmentation=augmentation)
+    parts = (net, optimizer, schedule, cfg.label_smoothing, data.epoch_split)
     if cfg.cuda_graph and not torch.cuda.is_available():
         raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
     classifier = GraphedClassifier(*parts, data=data) if cfg.cuda_graph else LitClassifier(*parts)
@@ -168,8 +186,9 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = EpochCheckpoint(output_dir, "last")
     events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
-    # The dashboard comes before the gate, which ends a run that is over the budget or missed the target.
-    callbacks: list[Callback] = [EpochStart(cfg.seed), table, Dashboard(cfg, events, table), gate]
+    # The gate comes last: it ends a run that is over the budget or missed the target. Lightning puts checkpoints after it, so
+    # that they hold what an early stopping has decided.
+    callbacks: list[Callback] = [EpochStart(cfg.seed), table, Dashboard(cfg, events, table), *own_callbacks, gate]
     show_progress = sys.stderr.isatty()
     trainer = build(
         cfg,

@@ -1,6 +1,7 @@
 """The LightningModule around any network: loss, accuracy, optimizer and schedule; no paths, no pass/fail rules."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mnist_lightning.data.batches import Batch
 from mnist_lightning.models.probe import in_fastest_format
+from mnist_lightning.training.schedules import Schedule
+
+NEVER = sys.maxsize  # epochs
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -38,14 +42,14 @@ class LitClassifier(L.LightningModule):
         self,
         net: nn.Module,  # that has passed `models.probe.probe`
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],  # of the network's `decay_groups`
-        scheduler: Callable[[Optimizer, int], LRScheduler],  # for so many steps; stepped per batch
+        schedule: Schedule,
         label_smoothing: float,  # share of a training target for all classes alike (Szegedy et al., 2016, section 7)
         epoch_split: str,  # what each epoch's evaluation is logged as: "test", or "val" on a hold-out
     ) -> None:
         super().__init__()
         self.net = in_fastest_format(net)
         self.optimizer = optimizer
-        self.scheduler = scheduler
+        self.schedule = schedule
         self.label_smoothing = label_smoothing
         self.epoch_split = epoch_split
         # Loss, logits and targets of every batch of an epoch, by split.
@@ -58,7 +62,7 @@ class LitClassifier(L.LightningModule):
         return self.net(images).flatten(1)  # of (N, 10, 1, 1)
 
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy of a batch, a scalar, and its logits `(N, 10)`."""
+        """Mean cross-entropy of a batch, a scalar, and its logits `(N, 10)`; targets `(N,)`, or shares of each `(N, 10)`."""
         images, targets = batch
         logits = self(images)
         smoothing = self.label_smoothing if self.training else 0.0
@@ -67,7 +71,10 @@ class LitClassifier(L.LightningModule):
     def _step(self, batch: Batch, split: str) -> Tensor:
         """Loss of one batch, kept with its logits for the end of the epoch."""
         loss, logits = self.loss_and_logits(batch)
-        self.seen[split].append((loss.detach(), logits.detach(), batch[1]))
+        targets = batch[1]
+        if targets.dim() > 1:  # mixed: right is the class that has the larger share
+            targets = targets.argmax(dim=1)
+        self.seen[split].append((loss.detach(), logits.detach(), targets))
         return loss
 
     def _log_epoch(self, split: str) -> None:
@@ -127,5 +134,19 @@ class LitClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(decay_groups(self.net))
-        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        num_epochs = self.trainer.max_epochs or 1
+        scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches), num_epochs)
+        options: dict[str, Any] = {"interval": self.schedule.interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            options = {"monitor": self._watched, "frequency": NEVER}  # but in on_train_epoch_end
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **options}}  # type: ignore[return-value]
+
+    @property
+    def _watched(self) -> str:
+        return self.schedule.monitor or f"{self.epoch_split}/loss"
+
+    def on_train_epoch_end(self) -> None:
+        # Lightning's moment for a plateau is after the epoch's checkpoint, from which a resumed run would miss the step.
+        figures, scheduler = self.trainer.callback_metrics, self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau) and self._watched in figures:
+            scheduler.step(figures[self._watched])

@@ -2,15 +2,17 @@
 
 import re
 
+import lightning as L
 import pytest
 import torch
 import yaml
 
 from mnist_lightning.__main__ import COMMANDS
-from mnist_lightning.config.build import build
+from mnist_lightning.config.build import build, build_callbacks
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import CONF_DIR, choices, compose_config, groups
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.models import Net3
 
 GROUPS = ("model", "optimizer", "scheduler", "augmentation", "data")
@@ -29,9 +31,16 @@ def test_every_choice_of_every_group_passes_its_rules_and_builds(choice: str) ->
         case "data":
             build(cfg, "data", seed=0, augmentation=torch.nn.Identity())
         case "augmentation":
-            assert build(cfg, "augmentation")(torch.rand(4, 1, 28, 28) * 255).shape == (4, 1, 28, 28)
+            assert of_batches(build(cfg, "augmentation"))(torch.rand(4, 1, 28, 28) * 255).shape == (4, 1, 28, 28)
         case group:
             assert isinstance(build(cfg, group), torch.nn.Module)
+
+
+@pytest.mark.parametrize("name", choices("callbacks"))
+def test_every_choice_of_callbacks_passes_its_rules_and_builds(name: str) -> None:
+    cfg = compose_config(f"callbacks={name}")
+    check(cfg)
+    assert [isinstance(callback, L.Callback) for callback in build_callbacks(cfg)] == [True] * (name != "none")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,27 @@
 """Batched augmentation against torchvision and PIL, image by image, and the random parameters it draws."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as TF
 
-from mnist_lightning.data.augmentation import Affine, Elastic, Published, Rotation, adjust_brightness, adjust_contrast, affine
+from mnist_lightning.data.augmentation import (
+    Affine,
+    Elastic,
+    LabelMix,
+    Published,
+    Rotation,
+    adjust_brightness,
+    adjust_contrast,
+    affine,
+    of_batches,
+)
 from mnist_lightning.data.datamodule import synthetic
 
 N = 64
@@ -161,3 +174,69 @@ def test_the_input_is_left_as_it_was(images: Tensor) -> None:
     Published()(images)
     Affine(10, fill=10)(images)
     assert torch.equal(images, before)
+
+
+# --- of others --------------------------------------------------------------------------------------------------------------
+
+JITTER = v2.ColorJitter(brightness=(2.0, 2.0))
+OTHERS = {
+    "rotation": v2.RandomRotation(30),
+    "affine": v2.RandomAffine(10, translate=(0.1, 0.1), scale=(0.8, 1.2)),
+    "erasing": v2.RandomErasing(p=1.0),
+    "jitter": v2.ColorJitter(brightness=0.4, contrast=0.4),
+    "elastic": v2.ElasticTransform(),
+    "perspective": v2.RandomPerspective(p=1.0),
+    "several": v2.Compose([v2.RandomRotation(10), v2.ColorJitter(brightness=0.4)]),
+    "the older ones": transforms.Compose([transforms.RandomRotation(10), transforms.RandomErasing(p=1.0)]),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_torchvisions_draw_for_each_image_in_the_range_of_the_project(images: Tensor, name: str) -> None:
+    augmentation = of_batches(OTHERS[name])
+    same = images[:1].expand(8, -1, -1, -1)
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        drawn.append(augmentation(same))
+    assert torch.equal(*drawn)
+    assert drawn[0].shape == same.shape
+    assert (drawn[0].min() >= 0, drawn[0].max() <= 255) == (True, True)
+    assert drawn[0].max() > 100  # and not in [0, 1]
+    assert len({tuple(image.flatten().tolist()) for image in drawn[0]}) >= 7  # two close angles may take the same pixels
+
+
+def test_torchvisions_see_images_as_they_expect_them(images: Tensor) -> None:
+    """Twice the brightness, cut at white: at 255, and not at 1."""
+    torch.testing.assert_close(of_batches(JITTER)(images), (2 * images).clamp(max=255), atol=1e-3, rtol=0)
+
+
+class Inverted(v2.Transform):
+    """A user's own, derived from torchvision's: takes an image in [0, 1], too."""
+
+    def transform(self, image: Tensor, params: dict[str, Any]) -> Tensor:
+        assert image.shape == (1, 28, 28)
+        return 1 - image
+
+
+def test_a_class_counts_as_torchvisions_if_it_derives_from_it(images: Tensor) -> None:
+    torch.testing.assert_close(of_batches(Inverted())(images), 255 - images, atol=1e-3, rtol=0)
+    own = torch.nn.Identity()
+    assert of_batches(own) is own
+    rotation = Rotation(10)
+    assert of_batches(rotation) is rotation
+
+
+@pytest.mark.parametrize("name", ["MixUp", "CutMix"])
+def test_mixed_images_have_the_shares_of_their_labels(images: Tensor, name: str) -> None:
+    mix = of_batches(getattr(v2, name)(num_classes=10))
+    assert isinstance(mix, LabelMix)
+    torch.manual_seed(1)
+    # Black images of class 0 and white ones of class 1, in turns: an image is as white as it is of class 1.
+    labels = torch.arange(6) % 2
+    mixed, shares = mix.with_labels(255.0 * labels[:, None, None, None].expand(6, 1, 28, 28), labels)
+    assert shares.shape == (6, 10)
+    torch.testing.assert_close(mixed.mean((1, 2, 3)) / 255, shares[:, 1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    assert 0 < shares[0, 1] < 1
+    assert mix(images).shape == images.shape  # for the picture of it

@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
@@ -96,6 +97,24 @@ def test_every_epoch_has_its_own_order_and_the_seed_repeats_it() -> None:
 
 def test_normalisation_is_the_published_one() -> None:
     torch.testing.assert_close(normalize(torch.tensor([0.0, 255.0])), torch.tensor([-0.1307 / 0.3081, (1 - 0.1307) / 0.3081]))
+
+
+def test_every_image_is_normalised_by_the_data_sets_own_figures() -> None:
+    data = module(mean=0.25, std=0.5)
+    white = torch.full((2, 28, 28), 255, dtype=torch.uint8)
+    assert torch.equal(data.prepare(white), torch.full((2, 1, 28, 28), 1.5))
+    assert torch.equal(data.on_after_batch_transfer((white, torch.zeros(2)), 0)[0], data.prepare(white))
+
+
+def test_mixed_labels_are_for_training_alone(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    data = module(augmentation=v2.MixUp(num_classes=10), batch_size=32)
+    labels: dict[str, list[int]] = {"train": [], "val": []}
+    recorder.training_step = lambda batch, batch_idx: labels["train"].append(batch[1].dim()) or recorder.weight.sum()
+    recorder.validation_step = lambda batch, batch_idx: labels["val"].append(batch[1].dim())
+    trainer.fit(recorder, datamodule=data)
+    assert {split: set(dims) for split, dims in labels.items()} == {"train": {2}, "val": {1}}
 
 
 class Recorder(L.LightningModule):

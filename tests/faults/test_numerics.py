@@ -24,6 +24,7 @@ from mnist_lightning.training import cuda_graph
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.lit_module import LitClassifier, NonFiniteLossError
+from mnist_lightning.training.schedules import Schedule
 from tests.conftest import Finished, quiet_trainer, read_verdict, read_weights
 from tests.evaluation.test_gate import Stub, run_gate
 from tests.faults.conftest import Trials
@@ -189,7 +190,7 @@ def chunked(*overrides: str) -> tuple[DigitsDataModule, GraphedClassifier]:
     """The parts of a run that takes several batches at a time."""
     cfg = compose_config(*overrides)
     data: DigitsDataModule = build(cfg, "data", seed=0, augmentation=nn.Identity())
-    parts = (build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler"), 0.0, data.epoch_split)
+    parts = (build(cfg, "model"), build(cfg, "optimizer"), Schedule.of(cfg), 0.0, data.epoch_split)
     return data, GraphedClassifier(*parts, data=data)
 
 

@@ -101,3 +101,18 @@ def test_a_network_of_ones_own_needs_trust(run_dir: Path) -> None:
     with pytest.raises(ConfigError, match="give --trust"):
         load(run_dir)
     assert load(run_dir, trust=True).params == 7850
+
+
+def test_images_are_normalised_as_in_training_and_older_runs_as_ever(run_dir: Path) -> None:
+    cfg = OmegaConf.load(run_dir / "config.yaml")
+    for key in ("data.mean", "data.std", "callbacks", "scheduler.interval"):  # which older runs do not have
+        group, _, name = key.rpartition(".")
+        del (cfg[group] if group else cfg)[name]
+    OmegaConf.save(cfg, run_dir / "config.yaml")
+    older = load(run_dir).net
+    assert (older.mean, older.std) == (0.1307, 0.3081)
+    change(run_dir, data__mean=0.25, data__std=0.5)
+    newer = load(run_dir).net
+    assert (newer.mean, newer.std) == (0.25, 0.5)
+    images = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
+    torch.testing.assert_close(newer(images), newer.net((images[:, None] / 255 - 0.25) / 0.5))

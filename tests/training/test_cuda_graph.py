@@ -13,6 +13,7 @@ from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.training import cuda_graph
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.lit_module import LitClassifier
+from mnist_lightning.training.schedules import Schedule
 from tests.conftest import Finished, quiet_trainer
 
 OPTIONS = ("data=synthetic", "data.train_images=200", "data.test_images=40", "data.batch_size=16")  # 12 batches of 16, one of 8
@@ -23,7 +24,7 @@ def fit(tmp_path: Path, chunk: int, *options: str, accelerator: str = "cpu") -> 
     cfg = compose_config(*OPTIONS, *options)
     torch.manual_seed(0)
     data: DigitsDataModule = build(cfg, "data", seed=0, augmentation=build(cfg, "augmentation"))
-    parts = (build(cfg, "model"), build(cfg, "optimizer"), build(cfg, "scheduler"), cfg.label_smoothing, data.epoch_split)
+    parts = (build(cfg, "model"), build(cfg, "optimizer"), Schedule.of(cfg), cfg.label_smoothing, data.epoch_split)
     classifier = GraphedClassifier(*parts, data=data) if chunk else LitClassifier(*parts)
     trainer = quiet_trainer(tmp_path, 2, accelerator=accelerator)
     trainer.fit(classifier, datamodule=data)

@@ -4,7 +4,6 @@ import csv
 import re
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -15,6 +14,7 @@ from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import normalize
 from mnist_lightning.evaluation.gate import GateError
 from mnist_lightning.evaluation.run_directories import LOCK
+from mnist_lightning.training import checkpoints
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.lit_module import LitClassifier
 from tests.conftest import TINY, read_rows, read_verdict, read_weights
@@ -83,9 +83,9 @@ def test_a_hold_out_selects_and_the_test_set_is_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, checkpoint: str
 ) -> None:
     tested, chosen = [], []
-    step, test = LitClassifier.test_step, L.Trainer.test
+    step, read = LitClassifier.test_step, checkpoints.read
     monkeypatch.setattr(LitClassifier, "test_step", lambda self, b, i: tested.append(len(b[1])) or step(self, b, i))
-    monkeypatch.setattr(L.Trainer, "test", lambda *a, **k: chosen.append(Path(k["ckpt_path"]).name) or test(*a, **k))
+    monkeypatch.setattr(checkpoints, "read", lambda path: chosen.append(path.name) or read(path))
     options = ("trainer.max_epochs=2", "data.val_images=50", f"gate.rule={rule}")
     verdict = run(compose_config(*TINY, *options), tmp_path / "run")
     assert (sum(tested), chosen) == (100, [checkpoint])

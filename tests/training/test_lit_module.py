@@ -13,13 +13,14 @@ from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data.datamodule import SyntheticDataModule, normalize
 from mnist_lightning.training.lit_module import LitClassifier, decay_groups
+from mnist_lightning.training.schedules import Schedule
 from tests.conftest import quiet_trainer
 
 
 def fit(tmp_path: Path, net: nn.Module, *overrides: str) -> tuple[L.Trainer, Any, Any]:
     cfg = compose_config("data=synthetic", "data.train_images=96", "data.test_images=40", *overrides)
     data: SyntheticDataModule = build(cfg, "data", seed=0, augmentation=nn.Identity())
-    classifier = LitClassifier(net, build(cfg, "optimizer"), build(cfg, "scheduler"), cfg.label_smoothing, data.epoch_split)
+    classifier = LitClassifier(net, build(cfg, "optimizer"), Schedule.of(cfg), cfg.label_smoothing, data.epoch_split)
     trainer = quiet_trainer(tmp_path, 2)
     trainer.fit(classifier, datamodule=data)
     return trainer, classifier, data
@@ -83,3 +84,16 @@ def test_label_smoothing_is_for_training_alone(tmp_path: Path, monkeypatch: pyte
     assert classifier.eval().loss_and_logits((images, targets))[0].item() == pytest.approx(plain)
     # A share of 0.2 over ten classes: 0.82 of the right one, 0.02 of every other, each 10 further down.
     assert classifier.train().loss_and_logits((images, targets))[0].item() == pytest.approx(plain + 9 * 0.02 * 10)
+
+
+def test_of_mixed_images_the_larger_share_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, classifier, _ = fit(tmp_path, small_net())
+    shares = torch.zeros(2, 10)
+    shares[:, 3], shares[:, 7] = torch.tensor([0.7, 0.4]), torch.tensor([0.3, 0.6])
+    logits = torch.zeros(2, 10).index_fill_(1, torch.tensor([3]), 5.0)
+    monkeypatch.setattr(classifier, "forward", lambda images: logits)
+    loss = classifier._step((torch.zeros(2, 1, 28, 28), shares), "train")
+    log_probabilities = logits.log_softmax(1)
+    assert loss.item() == pytest.approx(-(shares * log_probabilities).sum(1).mean().item())
+    [(_, _, targets)] = classifier.seen["train"]
+    assert targets.tolist() == [3, 7]

@@ -134,6 +134,7 @@ class _Trainer(_Group):
 
 class _Gate(_Closed):
     max_params: Whole
+    dataset: Annotated[str, Field(min_length=1)]
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
     within_epochs: Whole
     rule: Literal["best", "last", "mean_last_3", "selected"]

@@ -11,7 +11,7 @@ from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import broken_rules
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import percent
+from mnist_lightning.evaluation.verdict import not_judged, percent
 from mnist_lightning.inference.load import Trained
 
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -55,15 +55,18 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
         confusion=confusion.tolist(),
         calibration_error=float(multiclass_calibration_error(probabilities, targets, NUM_CLASSES, n_bins=BINS)),
         params=trained.params,
-        reasons=broken_rules("the network", trained.params, correct / total, *limits, judged=data.name == "MNIST"),
+        reasons=broken_rules(
+            "the network", trained.params, correct / total, *limits, judged=data.name == trained.cfg.gate.dataset
+        ),
     )
 
 
 def text(evaluation: Evaluation, gate: DictConfig) -> str:
     """The evaluation in a few lines and a table for the terminal."""
     low, high = evaluation.interval_95
-    judged = evaluation.dataset == "MNIST"
-    target = f"target {percent(gate.min_accuracy)}" if judged else "not judged: not MNIST"
+    judged = evaluation.dataset == gate.dataset
+    why_not = not_judged(gate.min_accuracy, gate.dataset, evaluation.dataset)
+    target = f"target {percent(gate.min_accuracy)}" if judged else why_not
     lines = [f"{'MISSED' if evaluation.reasons else 'PASSED' if judged else 'NOT JUDGED'}  {evaluation.source}"]
     lines += [f"  reason       {reason}" for reason in evaluation.reasons]
     lines += [

@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -9,10 +10,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_lightning.config import own_code
 from mnist_lightning.config.compose import CONF_DIR
-from mnist_lightning.config.errors import ConfigError, one_line, typed
+from mnist_lightning.config.errors import ConfigError, typed
 
 OURS = "mnist_lightning."
+MAX_REASON = 110  # characters
 # What each group may be built to, by import path: torch and lightning take seconds to import.
 MODULE = ("torch.nn.Module",)
 KINDS = {
@@ -36,8 +39,9 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     _check_arguments(targets[0], node, group, more)
     try:
         return instantiate(node, **more, _convert_="all")
-    except InstantiationException as error:
-        raise ConfigError(f"{group}: {node['_target_']} refuses it: {one_line(error.__cause__ or error)}") from error
+    except (InstantiationException, SystemExit) as error:
+        why = textwrap.shorten(own_code.reason(error.__cause__ or error), MAX_REASON, placeholder=" …")
+        raise ConfigError(f"{group}: {node['_target_']} refuses it: {why}") from error
 
 
 def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
@@ -78,9 +82,9 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
     kinds = KINDS.get(key, MODULE)
     try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        why = one_line(error)
+        found = own_code.find(path)
+    except (Exception, SystemExit) as error:  # whatever a file of the user's does
+        why = textwrap.shorten(own_code.reason(error), MAX_REASON, placeholder=" …")
         raise ConfigError(f"{key}._target_={path}: cannot be imported: {why}; give a class's import path") from error
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations

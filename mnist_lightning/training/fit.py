@@ -31,7 +31,7 @@ from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.memory import keep_freed
-from mnist_lightning.training.resume import Taken, look, take_up
+from mnist_lightning.training.resume import Taken, code_of, look, take_up
 from mnist_lightning.training.tensorboard import Dashboard, Events, record
 
 STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
@@ -100,6 +100,7 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException
     stop = signals.behind(error)
     with signals.hold():
         verdict = _judge(gate, cfg, stop or error)
+        verdict.versions["code"] = code_of(output_dir) or ""  # a file of the user's may have been edited meanwhile
         # An error is on its way up already, and may well be that of a full disk.
         unless_error = contextlib.suppress(OSError) if verdict.status == ERROR else contextlib.nullcontext()
         with unless_error:
@@ -121,7 +122,7 @@ def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
     else:  # Ctrl-C or SIGTERM
         verdict = gate.verdict(cfg.seed, INTERRUPTED, one_line(error))
     verdict.exit_status = exit_status(error)
-    verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions()
+    verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions(cfg)
     return verdict
 
 
@@ -201,6 +202,6 @@ def claim(output_dir: Path, cfg: DictConfig) -> None:
             f"{output_dir}: the directory holds a run already (config.yaml); "
             "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
         )
-    environment = {"device": device_name(device_of(cfg.trainer.accelerator)), "versions": versions()}
+    environment = {"device": device_name(device_of(cfg.trainer.accelerator)), "versions": versions(cfg)}
     files.write(output_dir / "environment.json", json.dumps(environment, indent=2) + "\n")
     files.write(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))

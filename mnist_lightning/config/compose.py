@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
@@ -83,7 +84,10 @@ def compose_config(*overrides: str) -> DictConfig:
 @functools.lru_cache(maxsize=256)  # a report asks twice a run, and Hydra takes a tenth of a second
 def _compose(overrides: tuple[str, ...], directories: tuple[Path, ...], cwd: Path) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        try:
+            return compose("config", overrides=list(overrides))
+        except ValueError as error:  # a group is set to a number
+            raise HydraException(str(error)) from error
 
 
 def read_config(directory: Path) -> DictConfig:

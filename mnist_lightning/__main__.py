@@ -16,7 +16,7 @@ from mnist_lightning.training import signals
 
 COMMANDS = (
     *("train", "summary", "evaluate", "predict", "export", "draw"),
-    *("leaderboard", "report", "reproduce", "results", "benchmark"),
+    *("init", "leaderboard", "report", "reproduce", "results", "benchmark"),
 )
 
 
@@ -50,7 +50,8 @@ def errors_as_lines(arguments: Sequence[str]) -> Iterator[None]:
             raise
         from mnist_lightning.config.explain import explain
 
-        complain(explain(error, [argument for argument in arguments if not argument.startswith("-")]))
+        overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+        complain(explain(error, overrides))
         sys.exit(BAD_CONFIG)
     except Exception as error:
         if wants_traceback:

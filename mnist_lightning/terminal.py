@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import to_absolute_path
+
 
 def printable(text: object) -> str:
     """Text whose control characters (terminal escapes, changes of the reading direction) are shown and not obeyed."""
@@ -13,8 +15,8 @@ def printable(text: object) -> str:
 
 
 def path_as_typed(path: Path) -> str:
-    """A path as it can be pasted into a command or an override: short where it lies below the working directory."""
-    path, here = path.absolute(), Path.cwd()
+    """A path as it can be pasted into a command or an override: short where it lies below where the command was typed."""
+    path, here = path.absolute(), Path(to_absolute_path("."))
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ import lightning as L
 import pytest
 import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mnist_lightning.__main__ import main
 from mnist_lightning.config.compose import compose_config, groups
+from mnist_lightning.data.data_sets import DATA_SETS, IDXFile
 from mnist_lightning.data.datamodule import mnist_files, synthetic
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.training import fit
@@ -86,9 +88,12 @@ def one_error(done: Finished, status: int) -> str:
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+def cli(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Finished]]:
     """Runs `python -m mnist_lightning ARGS` in this process, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a command adds the working directory
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*args: object, full_error: str = "") -> Finished:
@@ -103,10 +108,14 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            HydraConfig.instance().cfg = None  # Hydra keeps that of --cfg
         out, err = capfd.readouterr()
         return Finished(status, out, err)
 
-    return run
+    yield run
+    for name, module in list(sys.modules.items()):  # networks of a test's own
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def spawn(*args: str, cwd: Path, module: str = "mnist_lightning", **env: str) -> "subprocess.Popen[str]":
@@ -215,18 +224,17 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     place = tmp_path / "place"
     folder = place / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    files = {}
+    kept: dict[tuple[str, str], IDXFile] = {}
     for split, num in (("train", 200), ("test", 100)):
         images, labels = synthetic.draw(num, seed=num)
         for what, tensor in (("images", images), ("labels", labels.byte())):
-            name = mnist_files.FILES[split, what].name
+            name = DATA_SETS["MNIST"].files[split, what].name
             contents = idx_bytes(tensor)
             zipped = gzip.compress(contents, mtime=0)
             (folder / f"{name}.gz").write_bytes(zipped)
-            files[split, what] = mnist_files.IDXFile(
-                name, md5_gz=hashlib.md5(zipped).hexdigest(), md5=hashlib.md5(contents).hexdigest()
-            )
-    monkeypatch.setattr(mnist_files, "FILES", files)
+            md5s = [hashlib.md5(held).hexdigest() for held in (zipped, contents)]
+            kept[split, what] = IDXFile(f"{name}.gz", *md5s)
+    monkeypatch.setitem(DATA_SETS, "MNIST", replace(DATA_SETS["MNIST"], files=kept))
     return place
 
 
@@ -236,7 +244,7 @@ def real_mnist() -> Iterator[Sequence[str]]:
     data = compose_config().data
     folders = mnist_files.candidates(data.root, data.places)
     for folder in folders:
-        if all(mnist_files.find(folder, file) for file in mnist_files.FILES.values()):
+        if all(mnist_files.find(folder, file) for file in DATA_SETS["MNIST"].files.values()):
             yield [f"data.root={folder}"]
             return
     pytest.skip(f"real MNIST is in none of {', '.join(map(str, folders))}; set MNIST_ROOT to the folder that holds it")

@@ -155,7 +155,7 @@ def cost_text(report: dict[str, Any]) -> str:
 def environment(cfg: DictConfig) -> dict[str, Any]:
     """What the figures were measured on and with."""
     device = device_of(str(cfg.trainer.accelerator))
-    return {"device": device_name(device), "cores": os.cpu_count(), "versions": versions()}
+    return {"device": device_name(device), "cores": os.cpu_count(), "versions": versions(cfg)}
 
 
 def where(report: dict[str, Any]) -> str:

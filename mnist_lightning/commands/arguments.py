@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mnist_lightning.config.compose import use_directories
+
 
 def make_parser(word: str, description: str | None) -> argparse.ArgumentParser:
     """A command's parser, whose help is the docstring of its module."""
@@ -12,6 +14,28 @@ def make_parser(word: str, description: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def overrides_parser(word: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of a command that composes a configuration; `overrides_of` reads what it finds."""
+    parser = make_parser(word, description)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=net2, model.dropout=0.1, ...")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="folder with choices of your own, beside `conf` here")
+    return parser
+
+
+def overrides_of(given: argparse.Namespace) -> list[str]:
+    """The overrides, with --config-dir as one of them, so that it holds in every process that is given them."""
+    overrides = list(given.overrides)
+    if given.config_dir:
+        overrides.append(f"hydra.searchpath=[{quoted(str(Path(given.config_dir).absolute()))}]")
+    use_directories(given.config_dir, given.overrides)
+    return overrides
+
+
+def quoted(text: str) -> str:
+    """Text as a value of an override, whatever it holds."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def model_parser(word: str, description: str | None) -> argparse.ArgumentParser:

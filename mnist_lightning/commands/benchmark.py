@@ -10,23 +10,22 @@ import json
 from pathlib import Path
 
 from mnist_lightning import files
-from mnist_lightning.commands.arguments import make_parser
+from mnist_lightning.commands.arguments import overrides_of, overrides_parser
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.status import OK
 
 
 def main(arguments: list[str]) -> int:
-    parser = make_parser("benchmark", __doc__)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=net1 data.batch_size=256")
+    parser = overrides_parser("benchmark", __doc__)
     parser.add_argument("--table", choices=("contestants", "cost", "sweep"), default="contestants", help="what is measured")
     parser.add_argument("--rounds", type=_count, default=5, metavar="N", help="interleaved rounds (default: 5)")
     parser.add_argument("--steps", type=_count, default=40, metavar="N", help="steps of each round (default: 40)")
     parser.add_argument("--jobs", type=_count, default=64, metavar="N", help="of the largest sweep (default: 64)")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark.json"), metavar="FILE", help="all figures, as JSON")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     # The published batch size, so that all contestants do the published work; of a sweep, jobs of a minute.
-    overrides = ["trainer.max_epochs=3" if given.table == "sweep" else "data.batch_size=128", *given.overrides]
+    overrides = ["trainer.max_epochs=3" if given.table == "sweep" else "data.batch_size=128", *overrides_of(given)]
     cfg = compose_config(*overrides)
     check(cfg)
     from mnist_lightning.benchmark import steps, sweeps  # torch: not for a bad command line

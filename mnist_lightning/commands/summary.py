@@ -1,6 +1,6 @@
 """Prints the layer table of a network, its totals and its room under the budget."""
 
-from mnist_lightning.commands.arguments import make_parser
+from mnist_lightning.commands.arguments import overrides_of, overrides_parser
 from mnist_lightning.config.build import build
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
@@ -9,10 +9,7 @@ from mnist_lightning.status import OK
 
 
 def main(arguments: list[str]) -> int:
-    parser = make_parser("summary", __doc__)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=net2, model.dropout=0.1, ...")
-    given = parser.parse_args(arguments)
-    cfg = compose_config(*given.overrides)
+    cfg = compose_config(*overrides_of(overrides_parser("summary", __doc__).parse_intermixed_args(arguments)))
     check(cfg)
     from mnist_lightning.evaluation.verdict import budget_text
     from mnist_lightning.models import count_parameters  # torch: not for a bad command line

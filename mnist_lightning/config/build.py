@@ -11,10 +11,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_lightning.config import own_code
 from mnist_lightning.config.compose import CONF_DIR
 from mnist_lightning.config.errors import ConfigError, one_line, typed
 
 OURS = "mnist_lightning."
+MAX_REASON = 110  # characters
 # What each group may be built to, by import path: torch and lightning take seconds to import.
 MODULE = ("torch.nn.Module",)
 KINDS = {
@@ -59,8 +61,8 @@ def _build(node: dict[str, Any], key: str, more: dict[str, Any]) -> Any:
     _check_arguments(targets[0], node, key, more)
     try:
         return instantiate(node, **more, _convert_="all")
-    except InstantiationException as error:
-        raise refusal(key, node["_target_"], error.__cause__ or error) from error
+    except (InstantiationException, SystemExit) as error:
+        raise refusal(key, node["_target_"], own_code.reason(error.__cause__ or error)) from error
 
 
 def refusal(key: str, target: str, error: object) -> ConfigError:
@@ -119,9 +121,9 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     # Of several augmentations or schedulers each; a callback has a name.
     kinds = MODULE if name and group not in ("augmentation", "scheduler", "callbacks") else KINDS[group]
     try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        why = one_line(error)
+        found = own_code.find(path)
+    except (Exception, SystemExit) as error:  # whatever a file of the user's does
+        why = textwrap.shorten(own_code.reason(error), MAX_REASON, placeholder=" …")
         raise ConfigError(f"{key}._target_={path}: cannot be imported: {why}; give a class's import path") from error
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations

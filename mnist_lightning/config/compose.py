@@ -1,13 +1,19 @@
-"""Composing the configuration: where `conf` lies, the values that it computes, and reading it back."""
+"""Composing the configuration: where `conf` and the user's own lie, the values that it computes, and reading it back."""
 
 import functools
 import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.config import leftovers  # noqa: F401  # changes what Hydra composes
@@ -17,6 +23,9 @@ from mnist_lightning.files import CHECKOUT, PACKAGE, read_text
 
 # Inside the package when installed from a wheel, beside it in a checkout.
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
+
+# Keys that runs of earlier versions lack, with the values that they had.
+LATER: dict[str, dict[str, Any]] = {"gate": {"dataset": "MNIST"}}
 
 LAUNCH_ID = secrets.token_hex(3)  # tells two launches within a second apart
 
@@ -28,19 +37,59 @@ OmegaConf.register_new_resolver("evaluated", lambda val_images: "val" if val_ima
 OmegaConf.register_new_resolver("is_last", lambda ckpt_path: ckpt_path == "last", replace=True)
 
 
+_named: list[Path] = []  # directories with choices of the user's own, by the command line
+
+
+class OwnDirectories(SearchPathPlugin):
+    """Lets Hydra look for choices in the user's own directories, after ours: they add choices, and replace none."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for directory in own_directories():
+            search_path.append("own", f"file://{directory}")
+
+
+Plugins.instance().register(OwnDirectories)
+
+
+def own_directories() -> list[Path]:
+    """What the command line names, and `conf` where it was typed."""
+    found = [*_named, Path(to_absolute_path("conf"))]
+    return [directory for directory in found if directory.is_dir() and directory.resolve() != CONF_DIR]
+
+
+def use_directories(config_dir: str | None, overrides: Sequence[str]) -> None:
+    """Makes the directories of --config-dir and hydra.searchpath known to all that composes.
+
+    Packages and interpolations are left to Hydra. Raises a ConfigError for a directory that there is not.
+    """
+    parsed = OverridesParser.create().parse_overrides([text for text in overrides if text.startswith("hydra.searchpath=[")])
+    typed = [str(place).removeprefix("file://") for override in parsed for place in override.value()]  # type: ignore[union-attr]
+    named = {place: f"hydra.searchpath=[{place}]" for place in typed if "${" not in place and not place.startswith("pkg:")}
+    named |= {config_dir: f"--config-dir {config_dir}"} if config_dir else {}
+    _named.clear()
+    for place, as_typed in named.items():
+        directory = Path(to_absolute_path(place))
+        if not directory.is_dir():
+            raise ConfigError(f"{as_typed}: there is no such folder; name one with folders of choices, such as model/NAME.yaml")
+        _named.append(directory)
+
+
 def compose_config(*overrides: str) -> DictConfig:
     """The configuration of a command line, without Hydra's own node.
 
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose; `explain` says why in one line.
     """
-    return _compose(overrides).copy()
+    return _compose(overrides, tuple(own_directories()), Path.cwd()).copy()
 
 
 @functools.lru_cache(maxsize=256)  # a report asks twice a run, and Hydra takes a tenth of a second
-def _compose(overrides: tuple[str, ...]) -> DictConfig:
+def _compose(overrides: tuple[str, ...], directories: tuple[Path, ...], cwd: Path) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        try:
+            return compose("config", overrides=list(overrides))
+        except ValueError as error:  # a group is set to a number
+            raise HydraException(str(error)) from error
 
 
 def read_config(directory: Path) -> DictConfig:
@@ -53,17 +102,27 @@ def parse_config(text: str) -> DictConfig:
     loaded = OmegaConf.load(io.StringIO(text))
     if not isinstance(loaded, DictConfig):
         raise ConfigError("config.yaml holds no whole configuration")
+    for group, keys in LATER.items():
+        if OmegaConf.is_dict(loaded.get(group)):
+            loaded[group] = OmegaConf.merge(keys, loaded[group])
     return loaded
 
 
 def choices(group: str) -> list[str]:
-    """What can be chosen for a group."""
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    """What can be chosen for a group, ours and the user's own."""
+    return sorted({path.stem for directory in (CONF_DIR, *own_directories()) for path in (directory / group).glob("*.yaml")})
 
 
 def groups() -> list[str]:
     """The groups of the configuration, but for Hydra's own."""
-    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+    found = [path for directory in (CONF_DIR, *own_directories()) for path in directory.iterdir() if path.is_dir()]
+    return sorted({path.name for path in found if path.name != "hydra"})
+
+
+def choice_for(group: str, key: str, value: str) -> str | None:
+    """The choice that comes with this project and sets a key to a value: of `gate`, that for a data set."""
+    paths = sorted((CONF_DIR / group).glob("*.yaml"))
+    return next((path.stem for path in paths if cast(DictConfig, OmegaConf.load(path)).get(key) == value), None)
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

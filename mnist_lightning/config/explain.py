@@ -28,7 +28,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if key in groups() and value not in choices(key):  # model=null, model=5
         return _no_such_choice(f"{key}={value}", choices(key))
     if str(error).startswith(("Could not override", "Could not append")):
-        return _no_such_key(culprit, key)
+        return _no_such_key(culprit, key, [override for override in overrides if override.partition("=")[0] in groups()])
     return f"{culprit}: {one_line(error)}"
 
 
@@ -51,9 +51,12 @@ def _no_such_choice(typed: str, known: Sequence[str]) -> str:
     return line
 
 
-def _no_such_key(typed: str, key: str) -> str:
-    """Says which key may have been meant, which there are, and how to add one."""
-    known = [*groups(), *flatten(compose_config())]
+def _no_such_key(typed: str, key: str, chosen: Sequence[str]) -> str:
+    """Says which key may have been meant, which there are under the chosen groups, and how to add one."""
+    try:
+        known = [*groups(), *flatten(compose_config(*chosen))]
+    except (HydraException, OmegaConfBaseException):  # a sweep's, model=net1,net2
+        known = [*groups(), *flatten(compose_config())]
     parent, _, name = key.rpartition(".")
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent and "._" not in other]
     # `lr` means optimizer.lr; what is only as long as another key means nothing.

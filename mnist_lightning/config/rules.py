@@ -143,6 +143,7 @@ class _Trainer(_Group):
 
 class _Gate(_Closed):
     max_params: Whole
+    dataset: Annotated[str, Field(min_length=1)]
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
     within_epochs: Whole
     count: Literal["trainable", "all"] = "trainable"

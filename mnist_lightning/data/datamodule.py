@@ -1,4 +1,4 @@
-"""The data modules: MNIST with its official split, and drawn digits in its place.
+"""The data modules: MNIST and its kind with their official splits, and drawn digits in their place.
 
 Images are uint8 `(N, 28, 28)` in memory and float32 `(N, 1, 28, 28)`, normalised, for the network; labels are int64 `(N,)`.
 """
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from mnist_lightning.data import mnist_files, synthetic
 from mnist_lightning.data.augmentation import LabelMix, of_batches
 from mnist_lightning.data.batches import Batch, IndexBatches, InMemoryImages, balanced_split
+from mnist_lightning.data.data_sets import DATA_SETS
 
 # Mean and standard deviation of MNIST's 60,000 training images in [0, 1].
 MEAN, STD = 0.1307, 0.3081
@@ -27,7 +28,7 @@ class DigitsDataModule(L.LightningDataModule):
     """
 
     name: str
-    """What the verdict calls the data; the accuracy target is judged on MNIST alone."""
+    """What the verdict calls the data; the accuracy is judged where `gate.dataset` is the same."""
 
     def __init__(
         self,
@@ -120,26 +121,28 @@ class DigitsDataModule(L.LightningDataModule):
 
 
 def normalize(images: Tensor, mean: float = MEAN, std: float = STD) -> Tensor:
-    """Maps grey values in [0, 255] to zero mean and unit variance over images that have these in [0, 1]."""
+    """Maps grey values in [0, 255] to zero mean and unit variance over the training images, by default MNIST's."""
     return (images / 255 - mean) / std
 
 
 class MNISTDataModule(DigitsDataModule):
-    """MNIST: 60,000 training and 10,000 test images, split as published; arguments as of `mnist_files.locate`."""
+    """MNIST, or another data set in its kind of files, split as published; arguments as of `mnist_files.locate`.
 
-    name = "MNIST"
+    Raises a ValueError for a name that is none of theirs.
+    """
 
-    def __init__(self, root: str, places: Sequence[str], mirrors: Sequence[str], **loading: Any) -> None:
+    def __init__(self, root: str, places: Sequence[str], mirrors: Sequence[str], name: str = "MNIST", **loading: Any) -> None:
         super().__init__(**loading)
-        self.root = root
-        self.places = places
-        self.mirrors = mirrors
+        if name not in DATA_SETS:
+            raise ValueError(f"data.name={name}: must be one of {', '.join(DATA_SETS)}")
+        self.name = name
+        self.source = (root, places, mirrors, name)
 
     def prepare_data(self) -> None:
-        mnist_files.locate(self.root, self.places, self.mirrors)  # downloads once per machine, before any process reads
+        mnist_files.locate(*self.source)  # downloads once per machine, before any process reads
 
     def load(self) -> dict[str, Batch]:
-        return mnist_files.load(self.root, self.places, self.mirrors)
+        return mnist_files.load(*self.source)
 
 
 class SyntheticDataModule(DigitsDataModule):

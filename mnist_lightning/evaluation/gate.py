@@ -12,7 +12,7 @@ from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.models import count_parameters
 
 MEASURED = ("accuracy_of_epoch", "epochs", "test_images", "num_test_images")
-CONTRACT = ("max_params", "count", "min_accuracy", "within_epochs", "rule", "on_miss", "model")
+CONTRACT = ("max_params", "count", "min_accuracy", "within_epochs", "rule", "on_miss", "model", "gate_dataset")
 ROUNDING = 1e-9  # of a mean of fractions; far below one image in 10,000
 
 # The accuracy of a run, from those of its epochs (counted from 1) and the number of the last. With a hold-out there is only the
@@ -41,7 +41,7 @@ def broken_rules(
 ) -> list[str]:
     """Every way in which a network breaks the gate's contract; none when it keeps it.
 
-    The accuracy is a fraction of the test images, None before there is one, and judged on MNIST alone.
+    The accuracy is a fraction of the test images, None before there is one, and judged on the gate's data set alone.
     """
     reasons = []
     if params >= max_params:
@@ -68,6 +68,7 @@ class Gate(L.Callback):
         on_miss: str,
         model: str,
         count: str = "trainable",
+        dataset: str = "MNIST",  # that the accuracy was chosen for
     ) -> None:
         self.max_params = max_params
         self.min_accuracy = min_accuracy
@@ -77,13 +78,14 @@ class Gate(L.Callback):
         self.model = model
         self.count = count
         self.frozen_params: int | None = None
+        self.gate_dataset = dataset
         self.params: int | None = None
         self.accuracy_of_epoch: dict[int, float] = {}  # by epoch, counted from 1
         self.logged: list[str] = []
         self.epochs = 0
         self.epoch_split = "test"
         self.dataset = "unknown"
-        self.judged = False  # the accuracy: the digits that the project draws are another task
+        self.judged = False  # the accuracy: other data are another task
         self.test_images: int | None = None  # that the accuracy was measured on
         self.num_test_images = 0  # that there are
         self.tested: dict[int, float] = {}  # the one measurement after training with a hold-out, under the last epoch
@@ -103,7 +105,7 @@ class Gate(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started_s = time.monotonic()
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self.epoch_split, self.dataset, self.judged = data.epoch_split, data.name, data.name == "MNIST"
+        self.epoch_split, self.dataset, self.judged = data.epoch_split, data.name, data.name == self.gate_dataset
         self.params = count_parameters(pl_module, self.count)
         self.frozen_params = count_parameters(pl_module, "all") - count_parameters(pl_module)
         self.reasons = self._broken_rules()

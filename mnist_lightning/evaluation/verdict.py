@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from mnist_lightning import files
+from mnist_lightning.config.compose import choice_for
 from mnist_lightning.terminal import printable
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
@@ -28,6 +29,13 @@ def budget_text(params: int, frozen: int, max_params: int, count: str) -> str:
     return f"{params:,} trainable, {frozen:,} frozen; budget fewer than {max_params:,} trainable: {room}"
 
 
+def not_judged(min_accuracy: float, gate_dataset: str, dataset: str) -> str:
+    """Why an accuracy was not judged, and the gate that would judge it."""
+    choice = choice_for("gate", "dataset", dataset)
+    way_out = f"; gate={choice} has one" if choice else ""
+    return f"not judged: the target of {percent(min_accuracy)} is for {gate_dataset}, not for {dataset}{way_out}"
+
+
 @dataclass
 class Verdict:
     """Everything a run is judged by; `verdict.json` holds these fields. Accuracies are fractions in [0, 1]."""
@@ -47,7 +55,7 @@ class Verdict:
     interval_95: tuple[float, float] | None  # Wilson's, of `accuracy` on `test_images` images
     test_images: int | None
     selected_on_test: bool  # whether the epoch was chosen by looking at the test set
-    accuracy_judged: bool  # False on data other than MNIST
+    accuracy_judged: bool  # False where `dataset` is not `gate_dataset`
     params: int | None  # that `count` counts
     max_params: int
     min_accuracy: float
@@ -62,6 +70,7 @@ class Verdict:
     count: str = "trainable"  # or "all"
     frozen_params: int | None = None
     max_epochs: int | None = None  # that the run was to have; older verdicts do not say
+    gate_dataset: str = "MNIST"  # that `min_accuracy` was chosen for
     exit_status: int = 1
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -100,7 +109,7 @@ class Verdict:
             low, high = self.interval_95
             text += f", 95 % interval {100 * low:.2f} to {100 * high:.2f} % on {self.test_images:,} images"
         if not self.accuracy_judged:
-            return f"{text}; not judged: the target of {percent(self.min_accuracy)} is for MNIST, not for {self.dataset} data"
+            return f"{text}; {not_judged(self.min_accuracy, self.gate_dataset, self.dataset)}"
         return f"{text}; target {percent(self.min_accuracy)} within {self.within_epochs} epochs"
 
     def _selection_text(self) -> str:

@@ -11,7 +11,7 @@ from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import broken_rules
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import budget_text, percent
+from mnist_lightning.evaluation.verdict import budget_text, not_judged, percent
 from mnist_lightning.inference.load import Trained
 
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -45,7 +45,7 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
     probabilities = logits.softmax(1)
     confusion = multiclass_confusion_matrix(probabilities, targets, NUM_CLASSES)
     correct, total = int(confusion.diag().sum()), len(targets)
-    gate, judged = trained.cfg.gate, data.name == "MNIST"
+    gate, judged = trained.cfg.gate, data.name == trained.cfg.gate.dataset
     limits = gate.max_params, gate.min_accuracy
     return Evaluation(
         source=trained.source,
@@ -65,8 +65,9 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
 def text(evaluation: Evaluation, gate: DictConfig) -> str:
     """The evaluation in a few lines and a table for the terminal."""
     low, high = evaluation.interval_95
-    judged = evaluation.dataset == "MNIST"
-    target = f"target {percent(gate.min_accuracy)}" if judged else "not judged: not MNIST"
+    judged = evaluation.dataset == gate.dataset
+    why_not = not_judged(gate.min_accuracy, gate.dataset, evaluation.dataset)
+    target = f"target {percent(gate.min_accuracy)}" if judged else why_not
     lines = [f"{'MISSED' if evaluation.reasons else 'PASSED' if judged else 'NOT JUDGED'}  {evaluation.source}"]
     lines += [f"  reason       {reason}" for reason in evaluation.reasons]
     lines += [

@@ -15,7 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning.config.build import build, refuse_strangers
 from mnist_lightning.config.check import check
-from mnist_lightning.config.compose import compose_config, parse_config, read_config
+from mnist_lightning.config.compose import choice_for, compose_config, parse_config, read_config
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
@@ -152,7 +152,7 @@ def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:
 
 
 def load_data(cfg: DictConfig, trust: bool = False) -> DigitsDataModule:
-    """The images that a run was trained and tested on; MNIST may lie where it did then or where it does now."""
+    """The images that a run was trained and tested on; they may lie where they did then or where they do now."""
     if not trust:
         refuse_strangers(cfg, ["data"])
     return read_data(with_places_of_here(cfg), nn.Identity())
@@ -167,8 +167,9 @@ def read_data(cfg: DictConfig, augmentation: Callable[[Tensor], Tensor]) -> Digi
 
 
 def with_places_of_here(cfg: DictConfig) -> DictConfig:
-    """A run's configuration in which MNIST is looked for where it lay then, and downloaded to and from where it is now."""
-    cfg, now = cfg.copy(), compose_config().data
+    """A run's configuration whose data are looked for where they lay then, and downloaded to and from where they are now."""
+    choice = choice_for("data", "name", str(cfg.data.get("name")))
+    cfg, now = cfg.copy(), compose_config(f"data={choice or 'mnist'}").data
     if "places" in cfg.data:
         cfg.data.places = [cfg.data.root, *cfg.data.places, *now.places]
         cfg.data.root, cfg.data.mirrors = now.root, now.mirrors

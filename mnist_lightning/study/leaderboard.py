@@ -112,7 +112,7 @@ def failures_of(runs: Sequence[Run]) -> Rows:
 def seeds_verdict(passed: int, judged: int) -> str:
     """Whether enough seeds passed to call a recipe reliable, by the Wilson interval of the pass rate."""
     if not judged:
-        return "not judged: the target is for MNIST"
+        return "not judged: the target is for other data"
     low, high = wilson_interval(passed, judged)
     head = f"{passed} of {judged} pass, 95 % interval {100 * low:.0f}–{100 * high:.0f} %, target {100 * PASS_RATE:.0f} %"
     if low >= PASS_RATE:

@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 from filelock import FileLock
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
@@ -104,9 +106,11 @@ class Study(Callback):
 
     @_through_hydra
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.num_jobs = _check_jobs(config)
         # Both are asked here first: what they cache goes into every job's configuration.
-        directory, _ = Path(config.hydra.sweep.dir), config.hydra.sweep.subdir
+        directory = Path(config.hydra.sweep.dir)
+        with contextlib.suppress(OmegaConfBaseException):  # one of the user's own, such as ${hydra:job.override_dirname}
+            _ = config.hydra.sweep.subdir
+        self.num_jobs = _check_jobs(config)
         Study.lock = lock(directory)
         if not config.resume and (directory / SWEEP).exists():
             raise ConfigError(
@@ -162,14 +166,34 @@ def _check_jobs(config: DictConfig) -> int:
     loader = GlobalHydra.instance().config_loader()
     [jobs] = BasicSweeper.split_arguments(swept, max_batch_size=None)
     lines: dict[str, None] = {}
-    for job in jobs:
+    taken: dict[str, int] = {}
+    for number, job in enumerate(jobs):
         try:
-            _check_job(_without_hydra(loader.load_sweep_config(config, list(job))))
+            composed = loader.load_sweep_config(config, list(job))
+            _check_job(_without_hydra(composed))
+            _check_directory(composed, number, taken)
         except ConfigError as error:
             lines |= dict.fromkeys(str(error).splitlines())
     if lines:
         raise ConfigError("\n".join(lines))
     return len(jobs)
+
+
+def _check_directory(job: DictConfig, number: int, taken: dict[str, int]) -> None:
+    """Refuses a job with the directory of another; `taken` are those of the jobs before it."""
+    before = HydraConfig.instance().cfg
+    with read_write(job), open_dict(job):
+        job.hydra.job.id, job.hydra.job.num = str(number), number  # as the launcher does
+    HydraConfig.instance().set_config(job)  # that ${hydra:...} stands for
+    try:
+        subdir = str(job.hydra.sweep.subdir)
+    finally:
+        HydraConfig.instance().cfg = before
+    if taken.setdefault(subdir, number) != number:
+        raise ConfigError(
+            f"hydra.sweep.subdir: the jobs {taken[subdir]} and {number} have one directory, {subdir}; "
+            "leave out what is asked for twice, or add ${hydra:job.num} to it"
+        )
 
 
 def _check_job(cfg: DictConfig) -> None:

@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 
+from mnist_lightning.config.own_code import own_files
 from mnist_lightning.files import CHECKOUT, PACKAGE
 
 VERSIONED = ("mnist-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
@@ -36,17 +38,17 @@ def device_name(device: torch.device) -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def code_hash() -> str:
-    """Of every source file of the package: equal for equal code, committed or not."""
+def code_hash(cfg: DictConfig) -> str:
+    """Of every source file of the package, and of the user's own that the configuration names: equal for equal code."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in (*sorted(PACKAGE.rglob("*.py")), *own_files(cfg)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def versions() -> dict[str, str]:
+def versions(cfg: DictConfig) -> dict[str, str]:
     """Of what a result depends on: packages, a hash of the code, and in a checkout its git revision."""
-    found = {"python": platform.python_version(), "code": code_hash()}
+    found = {"python": platform.python_version(), "code": code_hash(cfg)}
     for package in VERSIONED:
         with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout without an install
             found[package] = metadata.version(package)

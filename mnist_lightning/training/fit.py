@@ -34,7 +34,7 @@ from mnist_lightning.training.environment import device_name, device_of, version
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.memory import keep_freed
 from mnist_lightning.training.rehearsal import rehearse
-from mnist_lightning.training.resume import Taken, look, take_up
+from mnist_lightning.training.resume import Taken, code_of, look, take_up
 from mnist_lightning.training.schedules import Schedule
 from mnist_lightning.training.tensorboard import Dashboard, Events, record
 
@@ -108,6 +108,7 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException
     stop = signals.behind(error)
     with signals.hold():
         verdict = _judge(gate, cfg, stop or error)
+        verdict.versions["code"] = code_of(output_dir) or ""  # a file of the user's may have been edited meanwhile
         # An error is on its way up already, and may well be that of a full disk.
         unless_error = contextlib.suppress(OSError) if verdict.status == ERROR else contextlib.nullcontext()
         with unless_error:
@@ -130,7 +131,7 @@ def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
         verdict = gate.verdict(cfg.seed, INTERRUPTED, one_line(error))
     verdict.exit_status, verdict.max_epochs = exit_status(error), cfg.trainer.max_epochs
     verdict.selected_on_test |= _steered_by_test(cfg, gate)
-    verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions()
+    verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions(cfg)
     return verdict
 
 
@@ -221,6 +222,6 @@ def claim(output_dir: Path, cfg: DictConfig) -> None:
             f"{output_dir}: the directory holds a run already (config.yaml); "
             "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
         )
-    environment = {"device": device_name(device_of(cfg.trainer.accelerator)), "versions": versions()}
+    environment = {"device": device_name(device_of(cfg.trainer.accelerator)), "versions": versions(cfg)}
     files.write(output_dir / "environment.json", json.dumps(environment, indent=2) + "\n")
     files.write(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))

@@ -41,7 +41,7 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
     if not (directory / "config.yaml").exists():
         return Taken()
     run = read_run(directory)
-    if run.config != settings(cfg) or _code_of(directory) != code_hash():
+    if run.config != settings(cfg) or code_of(directory) != code_hash(cfg):
         return Taken()
     if run.finished:
         return Taken(finished=run)
@@ -52,8 +52,8 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
     return Taken(checkpoint=last, epochs=epochs) if epochs else Taken()
 
 
-def _code_of(directory: Path) -> str | None:
-    """The code that a run was made with, or None if it does not say."""
+def code_of(directory: Path) -> str | None:
+    """The code that a run began with, or None if it does not say."""
     try:
         return str(json.loads(read_text(directory / "environment.json"))["versions"]["code"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -84,14 +84,8 @@ def test_the_default_is_the_contract_of_the_study() -> None:
     cfg = compose_config()
     assert cfg.model._target_.endswith("Net3")
     assert (cfg.optimizer._target_, cfg.optimizer.lr, cfg.optimizer.momentum) == ("torch.optim.SGD", 0.015, 0.97)
-    assert cfg.gate == {
-        "max_params": 8000,
-        "count": "trainable",
-        "min_accuracy": 0.994,
-        "within_epochs": 15,
-        "rule": "last",
-        "on_miss": "fail",
-    }
+    assert (cfg.gate.max_params, cfg.gate.min_accuracy, cfg.gate.within_epochs) == (8000, 0.994, 15)
+    assert (cfg.gate.count, cfg.gate.dataset, cfg.gate.rule, cfg.gate.on_miss) == ("trainable", "MNIST", "last", "fail")
 
 
 def test_a_hold_out_changes_the_default_rule() -> None:

@@ -12,7 +12,8 @@ from torchvision.datasets import MNIST
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.data import mnist_files, synthetic
-from mnist_lightning.data.mnist_files import FILES, MNISTFileError, MNISTNotFoundError, read_idx
+from mnist_lightning.data.data_sets import DATA_SETS, IDXFile
+from mnist_lightning.data.mnist_files import MNISTFileError, MNISTNotFoundError, read_idx
 from tests.conftest import idx_bytes
 
 
@@ -20,11 +21,15 @@ def folder_of(place: Path) -> Path:
     return place / "MNIST" / "raw"
 
 
+def file_of(split: str, what: str) -> IDXFile:
+    return DATA_SETS["MNIST"].files[split, what]
+
+
 # --- what is known of the files -----------------------------------------------------------------------------------------
 
 
 def test_checksums_and_mirrors_are_torchvisions() -> None:
-    assert {(f"{file.name}.gz", file.md5_gz) for file in FILES.values()} == set(MNIST.resources)
+    assert [(file.download, file.md5) for file in DATA_SETS["MNIST"].files.values()] == MNIST.resources
     assert sorted(compose_config().data.mirrors) == sorted(MNIST.mirrors)
 
 
@@ -77,7 +82,7 @@ def test_a_second_run_of_a_process_reads_no_file_again_unless_it_has_changed(
     for _ in range(2):
         mnist_files.load(str(miniature), [], [])
     assert len(read) == 4
-    path = folder_of(miniature) / f"{mnist_files.FILES['test', 'images'].name}.gz"
+    path = folder_of(miniature) / f"{file_of('test', 'images').name}.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1))
     mnist_files.load(str(miniature), [], [])
     assert read[4:] == [path.name]
@@ -115,7 +120,7 @@ def test_absence_says_what_to_do_in_three_lines(tmp_path: Path, num_places: int,
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["extracted", "gzipped"])
 def test_every_damage_is_refused_by_name_and_the_file_left(miniature: Path, tmp_path: Path, zipped: bool) -> None:
-    file = mnist_files.FILES["test", "labels"]
+    file = file_of("test", "labels")
     whole = gzip.decompress((folder_of(miniature) / f"{file.name}.gz").read_bytes())
     rng = random.Random(0)
     damages = [b"", whole[:10], whole[:-1], whole + b"\0", b"<html>404</html>", b"\0\0\x08\x03" + whole[4:]]
@@ -140,16 +145,16 @@ def test_every_damage_is_refused_by_name_and_the_file_left(miniature: Path, tmp_
 
 
 def test_one_of_the_four_files_is_not_taken_for_another(miniature: Path) -> None:
-    path = folder_of(miniature) / f"{mnist_files.FILES['test', 'images'].name}.gz"
-    with pytest.raises(MNISTFileError, match=r"damaged or another file \(MD5 \w{8}…, MNIST's \w{8}…\)"):
-        read_idx(path, mnist_files.FILES["train", "images"])
+    path = folder_of(miniature) / f"{file_of('test', 'images').name}.gz"
+    with pytest.raises(MNISTFileError, match=r"damaged or another file \(MD5 \w{8}…, not \w{8}…\)"):
+        read_idx(path, file_of("train", "images"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
 def test_what_is_no_file_is_passed_over(miniature: Path) -> None:
     """A pipe would be waited for."""
-    (folder_of(miniature) / FILES["train", "labels"].name).mkdir()
-    os.mkfifo(folder_of(miniature) / FILES["train", "images"].name)
+    (folder_of(miniature) / file_of("train", "labels").name).mkdir()
+    os.mkfifo(folder_of(miniature) / file_of("train", "images").name)
     assert len(mnist_files.load(str(miniature), [], [])["train"][1]) == 200
 
 
@@ -157,7 +162,7 @@ def test_what_is_no_file_is_passed_over(miniature: Path) -> None:
 
 
 def test_what_is_missing_is_downloaded_once(miniature: Path, tmp_path: Path) -> None:
-    there, missing = [f"{FILES[split, 'labels'].name}.gz" for split in ("train", "test")]
+    there, missing = [f"{file_of(split, 'labels').name}.gz" for split in ("train", "test")]
     root = tmp_path / "root"
     shutil.copytree(miniature, root)
     (folder_of(root) / missing).unlink()

@@ -66,7 +66,7 @@ def test_text_with_a_hold_out() -> None:
 def test_text_on_other_data_says_that_it_does_not_judge() -> None:
     text = verdict(dataset="synthetic", accuracy_judged=False).text()
     assert text.startswith("NOT JUDGED  net3 on synthetic, seed 0")
-    assert "not judged: the target of 99.40 % is for MNIST, not for synthetic data" in text
+    assert "not judged: the target of 99.40 % is for MNIST, not for synthetic" in text
 
 
 def test_text_of_a_budget_miss_has_no_accuracy() -> None:

@@ -126,7 +126,7 @@ def test_int8_below_its_accuracy_is_refused_with_the_figure(trained_run: Path) -
     message = r"^--int8: test accuracy \d\.\d\d % is below 99\.30 % \(float32: \d+\.\d\d %\); nothing was written"
     data.name = "MNIST"
     with pytest.raises(ExportError, match=message):
-        export._compare(trained.net, Shifted(trained.net), data, int8=True)
+        export._compare(trained, Shifted(trained.net), data, int8=True)
 
 
 def test_nothing_is_overwritten_and_what_is_no_onnx_file_refused(

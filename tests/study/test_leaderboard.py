@@ -46,7 +46,7 @@ def test_what_was_not_judged_did_not_pass(tmp_path: Path) -> None:
     [row] = rows(tmp_path)
     assert (row["test acc %"], row["passed"], row["status"]) == ("50.000 ± 0.000", "not judged", "2 not judged")
     text = leaderboard(find_runs([tmp_path]))
-    assert "seeds: not judged: the target is for MNIST" in text
+    assert "seeds: not judged: the target is for other data" in text
     assert "100 %" not in text
 
 
@@ -91,7 +91,7 @@ def test_runs_without_a_figure_come_last(tmp_path: Path) -> None:
         (20, 20, "20 of 20 pass, 95 % interval 84–100 %, target 95 %: not shown yet, about 53 more seeds needed at this rate"),
         (73, 73, "73 of 73 pass, 95 % interval 95–100 %, target 95 %: shown"),
         (10, 20, "10 of 20 pass, 95 % interval 30–70 %, target 95 %: missed"),
-        (0, 0, "not judged: the target is for MNIST"),
+        (0, 0, "not judged: the target is for other data"),
     ],
 )
 def test_the_verdict_over_seeds(passed: int, judged: int, text: str) -> None:

@@ -106,7 +106,7 @@ def test_anything_else_is_set_aside(half: Path, tmp_path: Path, monkeypatch: pyt
     if damage == "config":
         (directory / "config.yaml").write_text((half / "config.yaml").read_text("utf-8").replace("seed: 0", "seed: 1"), "utf-8")
     elif damage == "code":
-        monkeypatch.setattr("mnist_lightning.training.resume.code_hash", lambda: "another")
+        monkeypatch.setattr("mnist_lightning.training.resume.code_hash", lambda cfg: "another")
     elif damage == "half a verdict":
         (directory / "verdict.json").write_text('{"status": "pas', "utf-8")
     elif damage == "a NaN in a checkpoint":

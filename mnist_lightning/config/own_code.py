@@ -1,0 +1,110 @@
+"""Code of the user's own that a configuration names: imported from where the command was typed, and told apart by its text."""
+
+import ast
+import functools
+import importlib
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import to_absolute_path
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_lightning.config.errors import one_line
+from mnist_lightning.files import PACKAGE
+
+INSTALLED = {"site-packages", "dist-packages"}  # folders' names
+LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def find(path: str) -> Any:
+    """What an import path leads to; raises whatever a file on the way raises, if that is SystemExit.
+
+    A file in the working directory is found by every command and in every process of a launcher: `python -m` looks there, the
+    script `mnist-lightning` and a launcher's worker do not.
+    """
+    here = to_absolute_path(".")
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    parts = path.split(".")
+    for number in range(len(parts) - 1, 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:number]))
+        except ModuleNotFoundError as error:
+            if number == 1 or not f"{path}.".startswith(f"{error.name}."):  # another module is missing, in a file of the path
+                raise
+        else:
+            return functools.reduce(getattr, parts[number:], module)
+    raise ImportError("it names no module")
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong and, in a file of the user's own, where: `NameError: name 'x' is not defined (net.py, line 3)`."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        frames.append((error.filename or "", error.lineno))
+    own = [f"{Path(name).name}, line {line}" for name, line in frames if _is_own(Path(name))]
+    what = one_line(error.msg if isinstance(error, SyntaxError) else error)
+    if not isinstance(error, (ImportError, AttributeError, ValueError, TypeError)):
+        what = f"{type(error).__name__}: {what}" if what else type(error).__name__
+    return f"{what} ({own[-1]})" if own else what
+
+
+def own_files(cfg: DictConfig) -> list[Path]:
+    """Files of the user's own that a configuration is built by: those of its targets, and what they import beside them."""
+    found: dict[Path, None] = {}
+    for target in sorted(set(_targets(OmegaConf.to_container(cfg)))):
+        spec = PathFinder.find_spec(target.partition(".")[0], [to_absolute_path("."), *sys.path])
+        # A package's folders, which may be all that it has; a module's file.
+        places = list(spec.submodule_search_locations or [spec.origin or "built-in"]) if spec else []
+        for place in map(Path, places):
+            if _is_own(place):
+                _add_imported(target, place.parent, place.parent, found)
+    return sorted(found)
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _targets(child)
+
+
+def _add_imported(module: str, folder: Path, root: Path, found: dict[Path, None]) -> None:
+    """Adds the files that a dotted name may stand for, seen from a folder, and all that they import, below the root."""
+    path = folder
+    for part in module.split("."):
+        path = path / part
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file() and file not in found:
+                found[file] = None
+                for name in _imports(file):
+                    for above in (above for above in file.parents if above.is_relative_to(root)):
+                        _add_imported(name, above, root, found)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Every dotted name that a file's import statements may stand for; none of a file that is no Python."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" if node.module else alias.name for alias in node.names)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is neither of this project, nor installed, nor Python's own."""
+    path = path.resolve()
+    ours = path.is_relative_to(PACKAGE) or path.is_relative_to(LIBRARY)
+    return path.exists() and not ours and not INSTALLED & set(path.parts)

@@ -7,8 +7,9 @@ from typing import Any
 
 import lightning as L
 
+from mnist_lightning.config.errors import UserError
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
+from mnist_lightning.evaluation.verdict import MISSED, PASSED, UNKNOWN, Verdict
 from mnist_lightning.models import count_parameters
 
 MEASURED = ("accuracy_of_epoch", "epochs", "test_images", "num_test_images")
@@ -27,6 +28,10 @@ RULES: dict[str, Callable[[dict[int, float], int], float]] = {
 
 class GateError(RuntimeError):
     """The run did not keep the contract under `gate`."""
+
+
+class NotMeasuredError(UserError):
+    """There is not enough evidence to tell whether the run kept the contract."""
 
 
 def broken_rules(
@@ -84,7 +89,7 @@ class Gate(L.Callback):
         self.logged: list[str] = []
         self.epochs = 0
         self.epoch_split = "test"
-        self.dataset = "unknown"
+        self.dataset = UNKNOWN
         self.judged = False  # the accuracy: other data are another task
         self.test_images: int | None = None  # that the accuracy was measured on
         self.num_test_images = 0  # that there are
@@ -149,20 +154,18 @@ class Gate(L.Callback):
         try:
             self.accuracy = self._accuracy_by_rule()
             self.reasons = self._broken_rules()
-        except GateError as undecided:
-            self.reasons = [*self._broken_rules(), str(undecided)]
-        if self.judged and self.test_images is not None and self.test_images < self.num_test_images:
-            self.reasons.append(f"only {self.test_images:,} of the {self.num_test_images:,} test images were measured")
+        except GateError as no_number:
+            self.reasons = [*self._broken_rules(), str(no_number)]
         if self.reasons and self.on_miss == "fail":
             raise GateError("; ".join(self.reasons))
 
     def _accuracy_by_rule(self) -> float:
-        """Test accuracy of the run; raises a GateError where it was not measured, or is no number."""
+        """Test accuracy of the run; raises a NotMeasuredError where it was not measured, a GateError where it is no number."""
         accuracies = self.tested
         if self.epoch_split == "test":
             accuracies = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if epoch <= self.within_epochs}
         if not accuracies:
-            raise GateError(f"test/acc was never logged; logged were {', '.join(self.logged) or 'no metrics at all'}")
+            raise NotMeasuredError(f"no evaluation: test/acc was never logged, only {', '.join(self.logged) or 'nothing'}")
         for epoch, accuracy in accuracies.items():
             if not math.isfinite(accuracy):
                 raise GateError(f"test/acc is {accuracy} at epoch {epoch}")
@@ -170,7 +173,7 @@ class Gate(L.Callback):
             return RULES[self.rule](accuracies, self.epochs)
         except KeyError as missing:
             limit = f"gate.within_epochs={self.within_epochs}"
-            raise GateError(f"test/acc was not measured within {limit} at epoch {missing}") from None
+            raise NotMeasuredError(f"test/acc was not measured within {limit} at epoch {missing}") from None
 
     def _broken_rules(self) -> list[str]:
         limits = (self.max_params, self.min_accuracy)
@@ -193,6 +196,7 @@ class Gate(L.Callback):
             epoch_split=self.epoch_split,
             interval_95=wilson_interval(accuracy * images, images) if accuracy is not None and images else None,
             test_images=images,
+            num_test_images=self.num_test_images,
             selected_on_test=self.epoch_split == "test" and self.rule == "best",
             accuracy_judged=self.judged,
             params=self.params,

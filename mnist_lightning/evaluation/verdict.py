@@ -11,6 +11,7 @@ from mnist_lightning.config.compose import choice_for
 from mnist_lightning.terminal import printable
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
+UNKNOWN = "unknown"  # data set of a run that has not begun
 
 
 def percent(fraction: float | None) -> str:
@@ -71,9 +72,28 @@ class Verdict:
     frozen_params: int | None = None
     max_epochs: int | None = None  # that the run was to have; older verdicts do not say
     gate_dataset: str = "MNIST"  # that `min_accuracy` was chosen for
+    num_test_images: int | None = None  # that there are; older verdicts do not say
     exit_status: int = 1
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Whatever led here: without evidence nothing passes, but is an error."""
+        if self.passed and (lacking := self._lacking()):
+            self.status, self.passed, self.reasons = ERROR, False, lacking
+
+    def _lacking(self) -> list[str]:
+        """What a verdict needs and this one has not, in the process that writes it."""
+        lacking = {
+            "no epoch was finished": self.epochs < 1,
+            "the parameters were not counted": self.params is None,
+            "the data set is unknown": self.dataset == UNKNOWN,
+            "the accuracy was not measured": self.accuracy_judged and self.accuracy is None,
+            f"only {self.test_images} of {self.num_test_images} test images were measured": (
+                self.accuracy_judged and (self.test_images or 0) < (self.num_test_images or 0)
+            ),
+        }
+        return [what for what, is_so in lacking.items() if is_so]
 
     def write(self, path: Path) -> None:
         files.write(path, json.dumps(asdict(self), indent=2) + "\n")

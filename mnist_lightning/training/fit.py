@@ -20,7 +20,7 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
-from mnist_lightning.evaluation.gate import Gate, GateError
+from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
 from mnist_lightning.evaluation.run_directories import lock
 from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
 from mnist_lightning.models.probe import probe
@@ -56,6 +56,8 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     """
     check(cfg)
     quieten()
+    if "ddp" not in cfg.trainer.strategy:  # whatever a launcher or a scheduler has left in the environment
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes
         return _follow(cfg, output_dir)
     with lock(output_dir):
@@ -86,7 +88,7 @@ def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
     gate = make_gate(cfg)
     _fit_and_test(cfg, output_dir, gate, taken)
     verdict = gate.verdict(cfg.seed)
-    verdict.exit_status = OK  # a miss has been raised
+    verdict.exit_status = FAILED if verdict.status == ERROR else OK  # a miss has been raised
     return verdict
 
 
@@ -119,6 +121,8 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException
             show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")
     if stop and stop is not error:
         raise stop from None
+    if verdict.status == ERROR and error is None:
+        raise NotMeasuredError(f"{'; '.join(verdict.reasons)}: this process has no result of the run")
     return verdict
 
 
@@ -129,7 +133,8 @@ def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
         verdict = gate.verdict(cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
     else:  # Ctrl-C or SIGTERM
         verdict = gate.verdict(cfg.seed, INTERRUPTED, one_line(error))
-    verdict.exit_status, verdict.max_epochs = exit_status(error), cfg.trainer.max_epochs
+    verdict.exit_status = exit_status(error) or (FAILED if verdict.status == ERROR else OK)
+    verdict.max_epochs = cfg.trainer.max_epochs
     verdict.selected_on_test |= _steered_by_test(cfg, gate)
     verdict.device, verdict.versions = device_name(device_of(cfg.trainer.accelerator)), versions(cfg)
     return verdict

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lightning.evaluation.gate import Gate, GateError
+from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models import count_parameters
 
@@ -144,7 +144,7 @@ def test_a_best_epoch_after_the_limit_does_not_count() -> None:
 
 
 def test_a_last_epoch_after_the_limit_does_not_count() -> None:
-    with pytest.raises(GateError, match=r"not measured within gate\.within_epochs=2 at epoch 3"):
+    with pytest.raises(NotMeasuredError, match=r"not measured within gate\.within_epochs=2 at epoch 3"):
         run_gate([0.999, 0.999, 0.999], rule="last", within_epochs=2)
 
 
@@ -169,17 +169,17 @@ def test_with_a_hold_out_the_one_test_decides() -> None:
 
 @pytest.mark.parametrize("rule", ["best", "last", "mean_last_3"])
 def test_a_metric_never_logged_fails_and_the_logged_are_listed(rule: str) -> None:
-    with pytest.raises(GateError, match="test/acc was never logged; logged were train/loss"):
+    with pytest.raises(NotMeasuredError, match="no evaluation: test/acc was never logged, only train/loss"):
         run_gate([None, None, None], rule=rule)
 
 
 def test_a_metric_never_logged_fails_on_any_data() -> None:
-    with pytest.raises(GateError, match="never logged"):
+    with pytest.raises(NotMeasuredError, match="never logged"):
         run_gate([None], stub=Stub(dataset="synthetic"))
 
 
 def test_a_last_epoch_that_was_not_measured_fails() -> None:
-    with pytest.raises(GateError, match=r"not measured within gate\.within_epochs=15 at epoch 2"):
+    with pytest.raises(NotMeasuredError, match=r"not measured within gate\.within_epochs=15 at epoch 2"):
         run_gate([0.999, None])
 
 
@@ -191,8 +191,16 @@ def test_nan_never_passes() -> None:
 
 
 def test_a_part_of_the_test_set_does_not_pass() -> None:
-    with pytest.raises(GateError, match="only 3,000 of the 10,000 test images were measured"):
-        run_gate([0.999], stub=Stub(batches=3))
+    verdict = run_gate([0.999], stub=Stub(batches=3))
+    assert (verdict.status, verdict.passed) == ("error", False)
+    assert verdict.reasons == ["only 3000 of 10000 test images were measured"]
+
+
+def test_a_gate_that_saw_no_run_passes_nothing() -> None:
+    """As in a process whose training happened in others."""
+    verdict = Gate(8000, 0.994, 15, "last", "warn", model="net").verdict(seed=0)
+    assert (verdict.status, verdict.passed) == ("error", False)
+    assert verdict.reasons == ["no epoch was finished", "the parameters were not counted", "the data set is unknown"]
 
 
 # --- other data, and misses that only warn ------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`python -m mnist_lightning [COMMAND] ...`, also as `mnist-lightning`: the entry point, where errors become lines.
 
-Exit status: 0 passed; 3 the gate was missed; 1 an error; 2 a bad command line or configuration; 130 Ctrl-C; 143 SIGTERM.
+Exit status: 0 passed; 3 the gate was missed; 1 an error; 2 a bad command line or configuration; 130 Ctrl-C; 143 SIGTERM; 129
+SIGHUP.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.status import BAD_CONFIG, FAILED
-from mnist_lightning.terminal import complain, outlive_readers
+from mnist_lightning.terminal import complain, outlive_outputs, require_output
 from mnist_lightning.training import signals
 
 COMMANDS = (
@@ -22,14 +23,18 @@ COMMANDS = (
 
 def main() -> None:
     """Runs the command that the first word names; without one, the words are overrides of a run or a sweep."""
-    outlive_readers()
+    outlive_outputs()
     signals.catch()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's cells pass on a backend that is not installed here
     word, arguments = "train", sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         word, *arguments = arguments
     with errors_as_lines(arguments):
         command = importlib.import_module(f"mnist_lightning.commands.{word}")
-        sys.exit(command.main(arguments))
+        status = command.main(arguments)
+        if word != "train":  # whose result is a verdict
+            require_output()
+        sys.exit(status)
 
 
 @contextlib.contextmanager

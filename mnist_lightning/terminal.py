@@ -1,7 +1,8 @@
-"""What the commands say: printable lines, whatever a user's or a run's text holds, to readers who may leave early."""
+"""What the commands say: printable lines, whatever a user's or a run's text holds, to outputs that may end or be full."""
 
 import io
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,22 +40,39 @@ class Formatter(logging.Formatter):
         return "\n".join(map(printable, super().format(record).expandtabs(2).split("\n")))
 
 
-class _Pipe(io.FileIO):
-    """A file descriptor to write to; what nobody reads any more is dropped."""
+class _Output(io.FileIO):
+    """A file descriptor to write to; what cannot be written is dropped."""
+
+    lost = ""  # why something was dropped that somebody wants to read
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except BrokenPipeError:  # nobody reads any more
+            return len(data)
+        except OSError as error:  # a full disk, a terminal that was closed
+            _Output.lost = error.strerror or str(error)
             return len(data)
 
 
-def outlive_readers() -> None:
-    """Lets a command whose output is piped into one that ends early (`| head`) do its work and end with its own status."""
+def outlive_outputs() -> None:
+    """Lets a command do its work and end with its own status, whatever becomes of its output.
+
+    That may be a command that ends early (`| head`), closed, a full disk, or an encoding without our characters, which become
+    question marks. Each line goes out as it is printed.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and stream is getattr(sys, f"__{name}__") and not stream.isatty():
+        if stream is None:  # was closed before we began
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif stream is getattr(sys, f"__{name}__"):
             stream.flush()
-            pipe = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
-            options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-            setattr(sys, name, io.TextIOWrapper(pipe, stream.encoding, stream.errors, **options))
+            output = io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(output, stream.encoding, "replace", line_buffering=True))
+
+
+def require_output() -> None:
+    """Raises an OSError where something printed could not be written, for a command that does nothing else."""
+    sys.stdout.flush()
+    if _Output.lost:
+        raise OSError(f"the output could not be written: {_Output.lost}")

@@ -94,7 +94,7 @@ def cli(
     """Runs `python -m mnist_lightning ARGS` in this process, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # a command adds the working directory
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def run(*args: object, full_error: str = "") -> Finished:
         monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)

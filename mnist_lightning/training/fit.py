@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -201,7 +202,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
         "trainer",
         callbacks=[*callbacks, best, last, *([EpochBar()] if show_progress else [])],
         logger=events,
-        plugins=WholeCheckpoints(),
+        plugins=[WholeCheckpoints(), *([] if "ddp" in cfg.trainer.strategy else [LightningEnvironment()])],  # not Slurm's
         default_root_dir=output_dir,
         enable_progress_bar=show_progress,
         enable_model_summary=False,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends a run in order, wherever it is; a second one, of either kind, ends the process at once."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): the first ends a run in order, a second one ends the process at once."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Interrupted(SystemExit):
-    """Ctrl-C or SIGTERM: ends the process with 128 + the signal's number, through every `except Exception`."""
+    """Ctrl-C, SIGTERM or SIGHUP: ends the process with 128 + the signal's number, through every `except Exception`."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -31,7 +31,7 @@ class _Stop:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         # Here too, although the first signal has set it: Lightning puts back the handlers that it found.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _stopping():
             signal.signal(number, signal.SIG_DFL)
         second, self.received = self.received, True
         if second:
@@ -45,11 +45,17 @@ class _Stop:
 _stop = _Stop()
 
 
+def _stopping() -> list[int]:
+    """The signals that end a run: not SIGHUP under `nohup`, nor on Windows, which has none."""
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def catch() -> None:
-    """Lets the first Ctrl-C or SIGTERM raise `Interrupted`, and a second one end the process."""
+    """Lets the first of them raise `Interrupted`, and a second one end the process."""
     global _stop
     _stop = _Stop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _stopping():
         signal.signal(number, _stop)
 
 

@@ -200,8 +200,10 @@ def test_a_launcher_that_fails_is_status_1(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("sweep", [(), ("--multirun", "seed=0,1")], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("number", "status", "sweep"),
+    [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ("--multirun", "seed=0,1")), (signal.SIGHUP, 129, ())],
+)
 def test_a_signal_ends_with_its_status_and_an_interrupted_verdict(
     tmp_path: Path, number: signal.Signals, status: int, sweep: tuple[str, ...]
 ) -> None:

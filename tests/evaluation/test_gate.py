@@ -72,10 +72,10 @@ def test_at_or_over_the_budget_no_epoch_is_spent(params: int) -> None:
 def test_frozen_parameters_count_where_all_do() -> None:
     net = nn.Sequential(nn.Linear(100, 10, bias=False), nn.Linear(10, 500, bias=False).requires_grad_(False))
 
-    def judge(**contract: Any) -> Verdict:
+    def judge(**contract: Any) -> Gate:
         gate = Gate(2000, 0.9, 15, "last", "warn", "net", **contract)
         gate.on_fit_start(Stub(), net)  # type: ignore[arg-type]
-        return gate.verdict(seed=0)
+        return gate
 
     trained, everything = judge(), judge(count="all")
     assert (trained.params, trained.frozen_params, trained.reasons) == (1000, 5000, [])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from mnist_lightning.config.build import build
@@ -141,3 +142,15 @@ def test_each_published_experiment_learns_real_mnist(
     assert (verdict.dataset, verdict.test_images, verdict.accuracy_judged) == ("MNIST", 10_000, True)
     assert verdict.accuracy is not None
     assert verdict.accuracy > least
+
+
+def test_a_run_of_one_process_is_the_first_whatever_a_launcher_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = {"RANK": 2, "LOCAL_RANK": 1, "WORLD_SIZE": 4, "SLURM_NTASKS": 2, "SLURM_JOB_ID": 7, "SLURM_JOB_NAME": "a"}
+    left |= {"SLURM_PROCID": 1, "SLURM_LOCALID": 1, "SLURM_NODEID": 0, "SLURM_NTASKS_PER_NODE": 2, "MASTER_ADDR": "nowhere"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(rank_zero_only, "rank", 2)  # as Lightning reads it from them when it is imported
+    assert run(compose_config(*TINY), tmp_path).passed
+    assert (tmp_path / "last.ckpt").exists()

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,10 +38,16 @@ def _culprit(overrides: Sequence[str]) -> str:
     in_order = sorted(overrides, key=lambda override: override.partition("=")[0] not in groups())
     for number in range(1, len(in_order) + 1):
         try:
-            compose_config(*in_order[:number])
+            compose_config(*map(_first_value, in_order[:number]))
         except (HydraException, OmegaConfBaseException, ValueError):
             return in_order[number - 1]
     return " ".join(overrides)
+
+
+def _first_value(override: str) -> str:
+    """Of a sweep over values or a range, the first job's."""
+    parsed = OverridesParser.create().parse_override(override)
+    return f"{override.partition('=')[0]}={next(parsed.sweep_string_iterator())}" if parsed.is_discrete_sweep() else override
 
 
 def _no_such_choice(typed: str, known: Sequence[str]) -> str:
@@ -53,10 +60,7 @@ def _no_such_choice(typed: str, known: Sequence[str]) -> str:
 
 def _no_such_key(typed: str, key: str, chosen: Sequence[str]) -> str:
     """Says which key may have been meant, which there are under the chosen groups, and how to add one."""
-    try:
-        known = [*groups(), *flatten(compose_config(*chosen))]
-    except (HydraException, OmegaConfBaseException):  # a sweep's, model=net1,net2
-        known = [*groups(), *flatten(compose_config())]
+    known = [*groups(), *flatten(compose_config(*map(_first_value, chosen)))]
     parent, _, name = key.rpartition(".")
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent and "._" not in other]
     # `lr` means optimizer.lr; what is only as long as another key means nothing.

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -174,6 +175,8 @@ def _check_jobs(config: DictConfig) -> int:
             _check_directory(composed, number, taken)
         except ConfigError as error:
             lines |= dict.fromkeys(str(error).splitlines())
+        except ValueError as error:  # a group is set to a number
+            raise HydraException(str(error)) from error
     if lines:
         raise ConfigError("\n".join(lines))
     return len(jobs)

@@ -60,6 +60,8 @@ def test_a_key_that_is_none_is_told_from_those_of_the_own_class(cli: Cli) -> Non
     leave_choices(Path("conf"))
     line = one_error(cli("model=mine", "model.lay=4"), 2)
     assert line == "model.lay=4: there is no key lay; model has width; +model.lay=4 adds an argument of the class"
+    assert one_error(cli("-m", "seed=range(3)", "model=mine,net1", "model.lay=4"), 2) == line
+    assert one_error(cli("-m", "model=mine,5"), 2).startswith("model=mine,5: ")
 
 
 def test_an_own_experiment_trains_an_own_network_in_a_run_and_a_sweep(cli: Cli, tmp_path: Path) -> None:

@@ -130,3 +130,26 @@ def test_the_command_prints_the_table_or_one_line(cli: Callable[..., Finished], 
         done = cli("leaderboard", *arguments)
         assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
         assert done.err.startswith(start)
+
+
+def test_networks_of_one_class_name_are_rows_told_apart_by_import_path_and_parameters(tmp_path: Path) -> None:
+    """Most networks of one's own are called Net; one file of them may change between two runs."""
+    for number, (module, params) in enumerate([("mine", 7000), ("mine", 7000), ("yours", 7000), ("mine", 5000)]):
+        leave(tmp_path / f"{number}", f"seed={number}", f"model._target_={module}.net.Net", params=params, model="net")
+    found = sorted((row["model"], row["params"], row["n"]) for row in rows(tmp_path))
+    assert found == [("mine.net.Net", "5,000", "1"), ("mine.net.Net", "7,000", "2"), ("yours.net.Net", "7,000", "1")]
+    text = leaderboard(find_runs([tmp_path]))
+    assert "model=mine.net.Net, params=7,000: 2 of 2 pass" in text
+
+
+def test_rows_by_network_are_by_the_whole_import_path(tmp_path: Path) -> None:
+    for number, module in enumerate(["mine", "yours"]):
+        leave(
+            tmp_path / f"{number}",
+            f"seed={number}",
+            f"model._target_={module}.Net",
+            f"optimizer.lr={0.1 + number}",
+            model="net",
+        )
+    table = leaderboard(find_runs([tmp_path]), group_by="model")
+    assert [line.split()[1] for line in table.splitlines()[2:4]] == ["mine.Net", "yours.Net"]

@@ -124,3 +124,42 @@ def test_tensorboard_tells_runs_and_sweeps_apart(cli: Cli, tmp_path: Path) -> No
     assert all(name.startswith("net3/lr-0.015/seed-0/data-synthetic+data.train_images-320+") for name in singles)
     assert named - singles == {f"sweep: net3/lr-{lr}/seed-{seed}" for lr in ("0.005", "0.02") for seed in (0, 3)}
     assert all("train/loss" in tags["scalars"] for tags in runs.values())
+
+
+# --- directories of the user's own --------------------------------------------------------------------------------------
+
+
+def test_hydras_own_idioms_of_directories_hold(cli: Cli, tmp_path: Path) -> None:
+    idioms = ("hydra.sweep.subdir=${hydra:job.override_dirname}", "hydra.output_subdir=.hydra", "hydra.job.chdir=true")
+    words = ("--multirun", *TINY, "seed=0,1", "hydra.sweep.dir=sweep", *idioms)
+    done = cli(*words)
+    assert (done.status, done.err) == (0, "")
+    assert "2 of 2 jobs finished; leaderboard.md and .csv in sweep" in done.out
+    assert len({path.parent for path in tmp_path.rglob("verdict.json")}) == 2
+    assert cli(*words, "resume=true").out.count("KEPT  sweep/") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [
+        (("seed=0,1", "hydra.sweep.subdir=same"), "same"),
+        (("seed=0,1", "hydra.sweep.subdir=${model._target_}"), "mnist_lightning.models.Net3"),
+        (("seed=0,0",), "net3/lr-0.015/seed-0"),
+    ],
+)
+def test_two_jobs_with_one_directory_are_refused_before_the_first(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], directory: str
+) -> None:
+    line = one_error(cli("--multirun", *TINY, *words), 2)
+    assert line == (
+        f"hydra.sweep.subdir: the jobs 0 and 1 have one directory, {directory}; leave out what is asked for twice, or add "
+        "${hydra:job.num} to it"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_named_is_refused_before_the_first_job(cli: Cli, tmp_path: Path) -> None:
+    assert one_error(cli("--multirun", *TINY, "seed=0,1", "hydra.sweep.subdir=${nowhere}"), 2).startswith(
+        "hydra.sweep.subdir: "
+    )
+    assert not list(tmp_path.iterdir())

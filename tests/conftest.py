@@ -45,7 +45,8 @@ def own_recipe(*overrides: str) -> DictConfig:
     for text in (text.lstrip("+") for text in overrides if text.partition("=")[0] not in groups()):
         key, _, value = text.partition("=")
         if key.endswith("._target_"):
-            cfg[key.removesuffix("._target_")] = {"_partial_": True} if key.startswith(("optimizer", "scheduler")) else {}
+            empty = {"_partial_": True} if key.startswith(("optimizer", "scheduler")) else {}
+            OmegaConf.update(cfg, key.removesuffix("._target_"), empty, merge=False, force_add=True)
         OmegaConf.update(cfg, key, yaml.safe_load(value), force_add=True)
     return cfg
 

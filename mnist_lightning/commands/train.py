@@ -29,11 +29,13 @@ def main(arguments: list[str]) -> int:
     try:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
     except Refused as refusal:
+        if type(refusal.error) is ValueError:  # of a job: a group is set to a number or to null
+            raise HydraException(str(refusal.error)) from refusal.error
         raise refusal.error from None
     except ValueError as error:
         if isinstance(error.__cause__, OSError):  # run.log cannot be opened
             raise error.__cause__ from None
-        raise HydraException(str(error)) from error  # a group is set to a number or to null
+        raise HydraException(str(error)) from error  # as above, of a single run
     finally:
         if Study.lock:
             Study.lock.release()

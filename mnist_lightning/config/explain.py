@@ -21,7 +21,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return _no_such_choice(f"{group}={choice}", error.options)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
+        typed = next((text for text in overrides if text.lstrip("+") == str(error.override).lstrip("+")), error.override)
+        return f"{typed}: cannot be read as key=value ({one_line(error.message)}); quote special characters"
     if isinstance(error, OmegaConfBaseException) and error.full_key:  # a value that cannot be resolved
         return f"{error.full_key}: {one_line(error.msg)}"
     culprit = _culprit(overrides)

@@ -239,10 +239,9 @@ class Config(_Closed):
         split = "val" if self.data.val_images else "test"
         measured = [f"{part}/{figure}" for part in ("train", split) for figure in ("loss", "acc")]
         watching = {"scheduler": self.scheduler} | {f"callbacks.{name}": part for name, part in self.callbacks.items()}
-        logged_by_others = any(not part.target.startswith("lightning.") for part in self.callbacks.values())
-        for key, part in watching.items():
-            monitor = getattr(part, "monitor", None)
-            if monitor not in (None, *measured) and not logged_by_others:
+        log_nothing = all(part.target.startswith("lightning.") for part in self.callbacks.values())
+        for key, part in watching.items() if log_nothing else ():
+            if (monitor := getattr(part, "monitor", None)) not in (None, *measured):
                 raise ValueError(f"{key}.monitor={monitor}: the run measures {', '.join(measured)}; name one of them")
         return self
 

@@ -10,7 +10,7 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.evaluation.gate import GateError
 from mnist_lightning.training import fit
-from tests.conftest import TINY, Finished, throw
+from tests.conftest import TINY, Finished, one_error, throw
 
 ADAM = "optimizer._target_=torch.optim.Adam"
 STEP_LR = "scheduler._target_=torch.optim.lr_scheduler.StepLR"
@@ -36,6 +36,10 @@ def test_what_only_the_chosen_yaml_gave_goes(group: str) -> None:
 def test_keys_of_the_empty_group_are_given_with_or_without_a_plus(sign: str) -> None:
     optimizer = compose_config(ADAM, f"{sign}optimizer.lr=0.015", f"{sign}optimizer.amsgrad=true").optimizer
     assert (optimizer.lr, optimizer.amsgrad, len(optimizer)) == (0.015, True, 4)
+
+
+def test_what_cannot_be_read_is_told_as_it_was_typed(cli: Callable[..., Finished]) -> None:
+    assert one_error(cli(ADAM, "optimizer.betas=[0.9"), 2).startswith("optimizer.betas=[0.9: cannot be read as key=value")
 
 
 def test_keys_of_an_experiment_stay() -> None:

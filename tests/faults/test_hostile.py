@@ -145,7 +145,7 @@ def test_other_code_is_refused_wherever_it_is_named(composed: DictConfig, tmp_pa
     for group in KINDS:
         cfg = composed.copy()
         if place == "itself":
-            cfg[group]._target_ = "pathlib.Path.touch"
+            OmegaConf.update(cfg, f"{group}._target_", "pathlib.Path.touch", force_add=True)
         elif place == "argument":
             OmegaConf.update(cfg, f"{group}.more", [touching(tmp_path / "mark")], force_add=True)
         else:  # to what would change before anything is built

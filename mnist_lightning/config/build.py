@@ -26,6 +26,15 @@ KINDS = {
     "augmentation": ("collections.abc.Callable",),
     "data": ("mnist_lightning.data.datamodule.DigitsDataModule",),
     "trainer": ("lightning.Trainer",),
+    "trainer.callbacks": ("lightning.Callback",),
+    "trainer.logger": ("lightning.pytorch.loggers.Logger",),
+    "trainer.profiler": ("lightning.pytorch.profilers.Profiler",),
+    "trainer.plugins": (
+        "lightning.pytorch.plugins.Precision",
+        "lightning.fabric.plugins.ClusterEnvironment",
+        "lightning.fabric.plugins.CheckpointIO",
+        "lightning.pytorch.plugins.LayerSync",
+    ),
     "callbacks": ("lightning.Callback",),
 }
 FOR_THE_RUN = ("interval", "monitor")  # keys of the scheduler that are not for its class
@@ -43,8 +52,8 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
         ConfigError: There is no such target, it is not of the group's kind, or its arguments are not what it takes.
     """
     node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-    if group == "scheduler":
-        node = {key: value for key, value in node.items() if key not in FOR_THE_RUN}
+    given = (*more, *(FOR_THE_RUN if group == "scheduler" else ()))
+    node = {key: value for key, value in node.items() if key not in given}
     for _, part in _nodes(node, group) if group in LATER else ():
         part["_partial_"] = True
     return _build(node, group, more)
@@ -54,6 +63,13 @@ def build_callbacks(cfg: DictConfig) -> list[Any]:
     """The callbacks of the group, in its order; an older run's configuration has no such group. Raises as `build`."""
     nodes = cast(dict[str, Any], OmegaConf.to_container(cfg.get("callbacks") or OmegaConf.create({}), resolve=True))
     return [_build(node, f"callbacks.{name}", {}) for name, node in nodes.items()]
+
+
+def build_objects(cfg: DictConfig, argument: str) -> list[Any]:
+    """The objects that are given as an argument of the trainer, one or a list of them. Raises as `build`."""
+    given = OmegaConf.to_container(cfg.trainer, resolve=True).get(argument)  # type: ignore[union-attr]
+    nodes = given if isinstance(given, list) else [given]
+    return [_build(node, f"trainer.{argument}.{i}", {}) for i, node in enumerate(nodes) if isinstance(node, dict)]
 
 
 def _build(node: dict[str, Any], key: str, more: dict[str, Any]) -> Any:
@@ -119,7 +135,8 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
     group, _, name = key.partition(".")
     # Of several augmentations or schedulers each; a callback has a name.
-    kinds = MODULE if name and group not in ("augmentation", "scheduler", "callbacks") else KINDS[group]
+    several = group in ("augmentation", "scheduler", "callbacks") or not name
+    kinds = KINDS.get(f"{group}.{name.partition('.')[0]}") or (KINDS[group] if several else MODULE)
     try:
         found = own_code.find(path)
     except (Exception, SystemExit) as error:  # whatever a file of the user's does

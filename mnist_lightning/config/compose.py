@@ -25,7 +25,7 @@ from mnist_lightning.files import CHECKOUT, PACKAGE, read_text
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 
 # Keys that runs of earlier versions lack, with the values that they had.
-LATER: dict[str, dict[str, Any]] = {"gate": {"dataset": "MNIST"}}
+LATER: dict[str, dict[str, Any]] = {"gate": {"dataset": "MNIST", "count": "trainable"}}
 
 LAUNCH_ID = secrets.token_hex(3)  # tells two launches within a second apart
 

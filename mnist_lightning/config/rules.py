@@ -6,10 +6,12 @@ rules of a group bind what comes with this project: a class of the user's own ta
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from typing_extensions import Self
 
 from mnist_lightning.config.errors import typed
+from mnist_lightning.config.fields import Closed, Degrees, Group, Probability, Share, Whole
+from mnist_lightning.config.trainer import Trainer
 
 # Held out class-balanced, so bounded by the rarest class: 5,421 of the 60,000 training images show a 5.
 MAX_VAL_IMAGES = 50_000
@@ -17,33 +19,15 @@ MAX_VAL_IMAGES = 50_000
 LARGEST = 1e30
 MOVE_MOMENTUM = (".onecycle", ".OneCycleLR", ".CyclicLR")
 
-ImportPath = Annotated[str, Field(alias="_target_", pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)+$")]
-Whole = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Degrees = Annotated[float, Field(ge=0, le=180)]
 
-
-class _Group(BaseModel):
-    """A group whose class may take further arguments."""
-
-    # strict: "1" is no number and true is no integer, so that a value means what it looks like.
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-    target: ImportPath
-
-
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Model(_Group):
+class _Model(Group):
     dropout: Probability = 0
     channels: Annotated[list[Whole], Field(min_length=1)] = [1]
     width: Whole = 1
     activation: Literal["relu", "silu"] = "relu"
 
 
-class _Optimizer(_Group):
+class _Optimizer(Group):
     partial: Annotated[Literal[True], Field(alias="_partial_")]
     lr: Annotated[float, Field(gt=0, le=LARGEST)]
     momentum: Probability = 0
@@ -61,7 +45,7 @@ class _Optimizer(_Group):
         return self
 
 
-class _AnyScheduler(_Group):
+class _AnyScheduler(Group):
     # For the run itself, not for the class.
     interval: Literal["epoch", "step"] | None = None
     monitor: Annotated[str, Field(min_length=1)] | None = None
@@ -74,7 +58,7 @@ class _Scheduler(_AnyScheduler):
     final_div_factor: Annotated[float, Field(ge=1)] = 1
 
 
-class _Augmentation(_Group):
+class _Augmentation(Group):
     degrees: Degrees = 0
     translate: Share = 0
     scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = [1, 1]
@@ -95,7 +79,7 @@ class _Augmentation(_Group):
         return self
 
 
-class _Data(_Group):
+class _Data(Group):
     batch_size: Annotated[int, Field(ge=2)]  # a batch norm compares images
     eval_batch_size: Whole
     val_images: Annotated[int, Field(ge=0, le=MAX_VAL_IMAGES)]
@@ -118,30 +102,7 @@ class _Data(_Group):
         return self
 
 
-class _Trainer(_Group):
-    max_epochs: Whole
-    accelerator: str
-    devices: Whole | Annotated[list[int], Field(min_length=1)]
-    strategy: str
-    precision: str | int
-    num_nodes: Whole = 1
-    deterministic: bool | Literal["warn"]
-
-    @property
-    def num_processes(self) -> int:
-        """Processes that share every batch."""
-        return self.num_nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
-
-    @model_validator(mode="after")
-    def several_devices_need_ddp(self) -> Self:
-        if self.num_processes > 1 and "ddp" not in self.strategy:
-            raise ValueError(
-                f"trainer.devices={typed(self.devices)}: several devices need trainer=ddp; or take trainer.devices=1"
-            )
-        return self
-
-
-class _Gate(_Closed):
+class _Gate(Closed):
     max_params: Whole
     dataset: Annotated[str, Field(min_length=1)]
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
@@ -157,11 +118,11 @@ def _whose(group: Any) -> str:
     return "ours" if target.startswith(("mnist_lightning.", "torch.optim.SGD", "torch.optim.AdamW")) or not target else "own"
 
 
-def _bound_if_ours(rules: type[_Group], own: type[_Group] = _Group) -> Any:
+def _bound_if_ours(rules: type[Group], own: type[Group] = Group) -> Any:
     return Annotated[Annotated[rules, Tag("ours")] | Annotated[own, Tag("own")], Discriminator(_whose)]
 
 
-class Config(_Closed):
+class Config(Closed):
     """Every key of a run's configuration that the project itself reads, with its rule."""
 
     model: _bound_if_ours(_Model)  # type: ignore[valid-type]
@@ -169,8 +130,8 @@ class Config(_Closed):
     scheduler: _bound_if_ours(_Scheduler, _AnyScheduler)  # type: ignore[valid-type]
     augmentation: _bound_if_ours(_Augmentation)  # type: ignore[valid-type]
     data: _Data
-    trainer: _Trainer
-    callbacks: dict[str, _Group] = {}
+    trainer: Trainer
+    callbacks: dict[str, Group] = {}
     gate: _Gate
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     label_smoothing: Probability

@@ -142,8 +142,7 @@ def _load_onnx(path: Path) -> Trained:
 def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:
     """The configuration of a run that a file holds; keys that came later have their defaults."""
     try:
-        defaults, own = compose_config(), read()
-        cfg = OmegaConf.create({**defaults, **own, "gate": {**defaults.gate, **own.get("gate", {})}})
+        cfg = OmegaConf.create({**compose_config(), **read()})
         check(cfg)
     except (OSError, KeyError, ValueError, YAMLError, OmegaConfBaseException) as error:
         why = error.strerror if isinstance(error, OSError) else one_line(error)

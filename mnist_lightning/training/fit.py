@@ -10,13 +10,12 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning import files
-from mnist_lightning.config.build import build, build_callbacks
+from mnist_lightning.config.build import build, build_callbacks, build_objects
 from mnist_lightning.config.check import check
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.data.augmentation import of_batches
@@ -28,8 +27,8 @@ from mnist_lightning.models.probe import probe
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import checkpoints, signals
-from mnist_lightning.training.callbacks import EpochBar, EpochStart, EpochTable
-from mnist_lightning.training.checkpoints import EpochCheckpoint, WholeCheckpoints
+from mnist_lightning.training.callbacks import EpochStart, EpochTable
+from mnist_lightning.training.checkpoints import EpochCheckpoint
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.lit_module import LitClassifier
@@ -38,6 +37,7 @@ from mnist_lightning.training.rehearsal import rehearse
 from mnist_lightning.training.resume import Taken, code_of, look, take_up
 from mnist_lightning.training.schedules import Schedule
 from mnist_lightning.training.tensorboard import Dashboard, Events, record
+from mnist_lightning.training.trainer import make_trainer
 
 STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
 SILENCED = (  # true of this project and of no use to its users
@@ -182,7 +182,8 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     # time on every step and nothing here does so.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     net, optimizer, schedule = probe(build(cfg, "model")), build(cfg, "optimizer"), Schedule.of(cfg)
-    augmentation, own_callbacks = of_batches(build(cfg, "augmentation")), build_callbacks(cfg)
+    augmentation = of_batches(build(cfg, "augmentation"))
+    own_callbacks = [*build_callbacks(cfg), *build_objects(cfg, "callbacks")]
     rehearse(cfg, optimizer, schedule, augmentation)
     data = build(cfg, "data", seed=cfg.seed, augmentation=augmentation)
     parts = (net, optimizer, schedule, cfg.label_smoothing, data.epoch_split)
@@ -195,19 +196,15 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
     # The gate comes last: it ends a run that is over the budget or missed the target. Lightning puts checkpoints after it, so
     # that they hold what an early stopping has decided.
-    callbacks: list[Callback] = [EpochStart(cfg.seed), table, Dashboard(cfg, events, table), *own_callbacks, gate]
-    show_progress = sys.stderr.isatty()
-    trainer = build(
-        cfg,
-        "trainer",
-        callbacks=[*callbacks, best, last, *([EpochBar()] if show_progress else [])],
-        logger=events,
-        plugins=[WholeCheckpoints(), *([] if "ddp" in cfg.trainer.strategy else [LightningEnvironment()])],  # not Slurm's
-        default_root_dir=output_dir,
-        enable_progress_bar=show_progress,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    callbacks: list[Callback] = [
+        EpochStart(cfg.seed),
+        table,
+        Dashboard(cfg, events, table),
+        *own_callbacks,
+        *build_objects(cfg, "callbacks"),
+        gate,
+    ]
+    trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], events)
     return Assembled(trainer, classifier, data, best, last)
 
 

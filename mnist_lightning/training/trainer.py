@@ -1,0 +1,37 @@
+"""Lightning's trainer with what every run of this project has, and the objects that the configuration gives it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from mnist_lightning.config.build import build, build_objects
+from mnist_lightning.training.callbacks import EpochBar
+from mnist_lightning.training.checkpoints import WholeCheckpoints
+
+
+def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], events: Logger) -> L.Trainer:
+    """The trainer of a configuration; a ConfigError where it cannot be built."""
+    show_progress = cfg.trainer.get("enable_progress_bar", sys.stderr.isatty())
+    plugins = build_objects(cfg, "plugins")
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    if "ddp" not in cfg.trainer.strategy and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(LightningEnvironment())  # not Slurm's, whatever its variables say
+    trainer: L.Trainer = build(
+        cfg,
+        "trainer",
+        callbacks=[*callbacks, *([EpochBar()] if show_progress else [])],
+        logger=[events, *build_objects(cfg, "logger")],
+        plugins=plugins,
+        default_root_dir=output_dir,
+        enable_progress_bar=show_progress,
+        enable_model_summary=cfg.trainer.get("enable_model_summary", False),
+        num_sanity_val_steps=0,
+    )
+    return trainer

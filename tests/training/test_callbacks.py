@@ -13,7 +13,10 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning.config.build import build_callbacks
+from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.gate import Gate
 from mnist_lightning.training.callbacks import EpochStart
 from mnist_lightning.training.fit import assemble, make_gate, run
@@ -154,7 +157,6 @@ def test_they_stand_in_their_order_behind_the_projects_own(tmp_path: Path) -> No
 
 
 BAD = {
-    "callbacks=[early_stopping,nothing]": "callbacks=[early_stopping,nothing]: there is no such choice; ",
     "+callbacks.mine=3": "callbacks.mine=3: input should be a valid dictionary",
     "+callbacks.mine.a=3": "callbacks.mine._target_: the key is missing; give callbacks.mine._target_=VALUE",
     "+callbacks.mine._target_=torch.nn.Linear": "callbacks.mine._target_=torch.nn.Linear: is no lightning.Callback; ",
@@ -169,10 +171,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_what_is_no_callback_is_refused_in_a_line(cli: Callable[..., Finished], words: str) -> None:
-    line = one_error(cli(*TINY, *words.split()), 2)
-    assert line.startswith(BAD[words])
-    assert len(line) <= 200
+def test_what_is_no_callback_is_refused_in_a_line(words: str) -> None:
+    cfg = own_recipe(*words.split())
+    with pytest.raises(ConfigError) as caught:
+        build_callbacks(check(cfg) or cfg)
+    assert str(caught.value).startswith(BAD[words])
+    assert len(str(caught.value)) <= 200
+
+
+def test_a_choice_that_is_none_is_named_of_several(cli: Callable[..., Finished]) -> None:
+    line = one_error(cli("callbacks=[early_stopping,nothing]"), 2)
+    assert line.startswith(
+        "callbacks=[early_stopping,nothing]: there is no such choice; callbacks must be one of early_stopping, "
+    )
 
 
 def test_augmentations_of_others_draw_the_same_in_an_epoch_whatever_generator_they_use() -> None:

@@ -201,7 +201,6 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
         table,
         Dashboard(cfg, events, table),
         *own_callbacks,
-        *build_objects(cfg, "callbacks"),
         gate,
     ]
     trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], events)

@@ -111,8 +111,12 @@ class DigitsDataModule(L.LightningDataModule):
         training = bool(self.trainer and self.trainer.training)
         if training and isinstance(self.augmentation, LabelMix):
             images, labels = self.augmentation.with_labels(images[:, None].float(), labels)
-            return normalize(images, self.mean, self.std), labels
-        return self.prepare(images, augment=training), labels
+            return self._fitted(normalize(images, self.mean, self.std)), labels
+        return self._fitted(self.prepare(images, augment=training)), labels
+
+    def _fitted(self, images: Tensor) -> Tensor:
+        """Images in the precision of the network's weights, where `trainer.precision` makes that another."""
+        return images.to(self.trainer.lightning_module.dtype) if self.trainer else images
 
     def prepare(self, images: Tensor, augment: bool = True) -> Tensor:
         """The network's input: uint8 `(N, 28, 28)` to float32 `(N, 1, 28, 28)`, augmented if asked, normalised."""

@@ -165,7 +165,7 @@ class Gate(L.Callback):
         if self.epoch_split == "test":
             accuracies = {epoch: acc for epoch, acc in self.accuracy_of_epoch.items() if epoch <= self.within_epochs}
         if not accuracies:
-            raise NotMeasuredError(f"no evaluation: test/acc was never logged, only {', '.join(self.logged) or 'nothing'}")
+            raise NotMeasuredError(f"no evaluation: test/acc was never logged; logged: {', '.join(self.logged) or 'nothing'}")
         for epoch, accuracy in accuracies.items():
             if not math.isfinite(accuracy):
                 raise GateError(f"test/acc is {accuracy} at epoch {epoch}")
@@ -173,7 +173,9 @@ class Gate(L.Callback):
             return RULES[self.rule](accuracies, self.epochs)
         except KeyError as missing:
             limit = f"gate.within_epochs={self.within_epochs}"
-            raise NotMeasuredError(f"test/acc was not measured within {limit} at epoch {missing}") from None
+            raise NotMeasuredError(
+                f"test/acc was not measured within {limit} at epoch {missing}; `evaluate` measures it"
+            ) from None
 
     def _broken_rules(self) -> list[str]:
         limits = (self.max_params, self.min_accuracy)

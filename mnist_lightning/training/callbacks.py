@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from mnist_lightning import files
 from mnist_lightning.data.augmentation import Affine
+from mnist_lightning.training.lit_module import LitClassifier
 
 
-class EpochStart(L.Callback):
+class EpochBounds(L.Callback):
     """Seeds augmentation and dropout anew, so that an epoch draws the same after a resume as without one.
 
     A run that was told to stop early, and killed before its verdict, starts no further epoch.
@@ -44,6 +45,10 @@ class EpochStart(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         trainer.should_stop = checkpoint.get("should_stop", False)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
+        if pl_module.seen["train"]:  # cut short by an argument of the trainer: its last batch did not come
+            pl_module.log_epoch("train")
 
 
 class EpochBar(TQDMProgressBar):
@@ -110,10 +115,12 @@ class EpochTable(L.Callback):
         self.rows.append({name: row[name] for name in self.columns if name in row})
         self._write(trainer)
         if trainer.is_global_zero:
-            tqdm.write(self._line(row, trainer.max_epochs))  # above the progress bar, where there is one
+            done, all_batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed, trainer.num_training_batches
+            part = f" (only {done} of {all_batches} batches)" if done < all_batches else ""
+            tqdm.write(self._line(row, trainer.max_epochs, part))  # above the progress bar, where there is one
 
-    def _line(self, row: dict[str, Any], max_epochs: int | None) -> str:
-        text = f"epoch {row['epoch']:{len(str(max_epochs))}}/{max_epochs}"
+    def _line(self, row: dict[str, Any], max_epochs: int | None, part: str) -> str:
+        text = f"epoch {row['epoch']:{len(str(max_epochs))}}/{max_epochs}{part}"
         for split in ("train", self.columns[4].partition("/")[0]):
             if f"{split}/acc" in row:
                 text += f"  {split} loss {row[f'{split}/loss']:.4f} acc {100 * row[f'{split}/acc']:.2f} %"

@@ -27,7 +27,7 @@ from mnist_lightning.models.probe import probe
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import checkpoints, signals
-from mnist_lightning.training.callbacks import EpochStart, EpochTable
+from mnist_lightning.training.callbacks import EpochBounds, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.environment import device_name, device_of, versions
@@ -196,13 +196,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
     # The gate comes last: it ends a run that is over the budget or missed the target. Lightning puts checkpoints after it, so
     # that they hold what an early stopping has decided.
-    callbacks: list[Callback] = [
-        EpochStart(cfg.seed),
-        table,
-        Dashboard(cfg, events, table),
-        *own_callbacks,
-        gate,
-    ]
+    callbacks: list[Callback] = [EpochBounds(cfg.seed), table, Dashboard(cfg, events, table), *own_callbacks, gate]
     trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], events)
     return Assembled(trainer, classifier, data, best, last)
 

@@ -77,7 +77,7 @@ class LitClassifier(L.LightningModule):
         self.seen[split].append((loss.detach(), logits.detach(), targets))
         return loss
 
-    def _log_epoch(self, split: str) -> None:
+    def log_epoch(self, split: str) -> None:
         """Logs means over the epoch's images. Once, since `self.log` costs a millisecond a step, and makes a GPU wait."""
         losses, logits, targets = zip(*self.seen[split], strict=True)
         num_images = torch.tensor([len(batch) for batch in targets], device=self.device)
@@ -107,7 +107,7 @@ class LitClassifier(L.LightningModule):
         if loss.device.type == "cpu" and not torch.isfinite(loss):
             raise self._non_finite("train", loss.detach())
         if self.trainer.is_last_batch:
-            self._log_epoch("train")
+            self.log_epoch("train")
 
     def _non_finite(self, split: str, loss: Tensor) -> NonFiniteLossError:
         """Says where the first loss of an epoch that is not finite arose, or the given one where only their mean is not."""
@@ -124,13 +124,13 @@ class LitClassifier(L.LightningModule):
         self._step(batch, self.epoch_split)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch(self.epoch_split)
+        self.log_epoch(self.epoch_split)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "test")
 
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
+        self.log_epoch("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(decay_groups(self.net))

@@ -169,7 +169,7 @@ def test_with_a_hold_out_the_one_test_decides() -> None:
 
 @pytest.mark.parametrize("rule", ["best", "last", "mean_last_3"])
 def test_a_metric_never_logged_fails_and_the_logged_are_listed(rule: str) -> None:
-    with pytest.raises(NotMeasuredError, match="no evaluation: test/acc was never logged, only train/loss"):
+    with pytest.raises(NotMeasuredError, match="no evaluation: test/acc was never logged; logged: train/loss"):
         run_gate([None, None, None], rule=rule)
 
 

@@ -18,7 +18,7 @@ from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.batches import Batch, IndexBatches, InMemoryImages, num_training_batches
 from mnist_lightning.data.datamodule import DigitsDataModule, SyntheticDataModule
-from mnist_lightning.evaluation.gate import RULES, GateError
+from mnist_lightning.evaluation.gate import RULES, GateError, NotMeasuredError
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.training import cuda_graph
 from mnist_lightning.training.cuda_graph import GraphedClassifier
@@ -151,7 +151,7 @@ def test_no_rule_passes_on_an_accuracy_that_is_no_number(trials: Trials, rule: s
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 @pytest.mark.parametrize("limit", ["limit_train_batches=0", "limit_val_batches=0"])
 def test_what_was_not_trained_or_not_measured_does_not_pass(tmp_path: Path, limit: str) -> None:
-    with pytest.raises(GateError, match=r"was never logged|was not measured"):
+    with pytest.raises(NotMeasuredError, match=r"was never logged|was not measured"):
         run(compose_config(*SMALL, f"+trainer.{limit}"), tmp_path)
     assert not read_verdict(tmp_path)["passed"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.study.sweep import Study
-from mnist_lightning.training.callbacks import EpochStart
+from mnist_lightning.training.callbacks import EpochBounds
 from mnist_lightning.training.fit import run
 from tests.conftest import TINY, Finished
 from tests.faults.conftest import ALL, FIGURES
@@ -59,7 +59,7 @@ def judge(rows: list[dict[str, float]], what: str) -> None:
 
 
 def test_200_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = metered(monkeypatch, EpochStart, "on_train_epoch_start")
+    rows = metered(monkeypatch, EpochBounds, "on_train_epoch_start")
     run(compose_config(*SMALL, "trainer.max_epochs=200", "gate.within_epochs=200"), tmp_path / "run")
     judge(rows, "an epoch of 200")
 

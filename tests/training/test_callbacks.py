@@ -18,7 +18,7 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.gate import Gate
-from mnist_lightning.training.callbacks import EpochStart
+from mnist_lightning.training.callbacks import EpochBounds
 from mnist_lightning.training.fit import assemble, make_gate, run
 from mnist_lightning.training.lit_module import LitClassifier
 from tests.conftest import (
@@ -151,7 +151,7 @@ def test_callbacks_of_ones_own_come_before_the_gate_and_the_checkpoints(
 def test_they_stand_in_their_order_behind_the_projects_own(tmp_path: Path) -> None:
     cfg = compose_config(*TINY, "callbacks=[lr_monitor,weight_averaging,early_stopping]")
     names = [type(callback).__name__ for callback in assemble(cfg, tmp_path, make_gate(cfg)).trainer.callbacks]
-    ours = ["EpochStart", "EpochTable", "Dashboard"]
+    ours = ["EpochBounds", "EpochTable", "Dashboard"]
     theirs = ["LearningRateMonitor", "EMAWeightAveraging", "EarlyStopping"]
     assert names == [*ours, *theirs, "Gate", "EpochCheckpoint", "EpochCheckpoint"]
 
@@ -190,7 +190,7 @@ def test_augmentations_of_others_draw_the_same_in_an_epoch_whatever_generator_th
     trainer: Any = SimpleNamespace(current_epoch=3, global_rank=0, datamodule=SimpleNamespace(augmentation=None))
     drawn = []
     for _ in range(2):
-        EpochStart(0).on_train_epoch_start(trainer, L.LightningModule())
+        EpochBounds(0).on_train_epoch_start(trainer, L.LightningModule())
         drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))  # noqa: NPY002
     assert drawn[0] == drawn[1]
 

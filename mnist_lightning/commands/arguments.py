@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from mnist_lightning.config.compose import use_directories
+from mnist_lightning.inference.shipped import DEFAULT, SHIPPED
 
 
 def make_parser(word: str, description: str | None) -> argparse.ArgumentParser:
@@ -42,7 +43,13 @@ def model_parser(word: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of a command that takes MODEL and --trust, as `inference.load.load` does."""
     parser = make_parser(word, description)
     parser.add_argument(
-        "model", metavar="MODEL", type=Path, help="run directory, best.ckpt or last.ckpt in one, or an exported .onnx file"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default=Path(DEFAULT),
+        type=Path,
+        help="run directory, checkpoint in one, .safetensors or .onnx file, or a network that comes along: "
+        f"{', '.join(SHIPPED)} (default: {DEFAULT})",
     )
     parser.add_argument(
         "--trust", action="store_true", help="import the network that config.yaml names, wherever it lies: runs its code"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lightning.commands.arguments import model_parser
+from mnist_lightning.inference.shipped import DEFAULT
 from mnist_lightning.status import BAD_CONFIG, OK
 from mnist_lightning.terminal import complain, printable
 
@@ -20,6 +21,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sheet", action="store_true", help="pictures hold many digits, read line by line")
     parser.add_argument("--json", action="store_true", help="print a list of records with all ten probabilities")
     given = parser.parse_args(arguments)
+    if _is_picture(given.model) and given.model != Path(DEFAULT):
+        given.pictures, given.model = [given.model, *given.pictures], Path(DEFAULT)
     from mnist_lightning.inference.load import load
     from mnist_lightning.inference.predict import predict
 
@@ -33,6 +36,12 @@ def main(arguments: list[str]) -> int:
             print(line)
     complain("\n".join(map(printable, refused)))  # one line each, whatever the file is called
     return BAD_CONFIG if refused else OK
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether the first name is no MODEL, which may be left out."""
+    is_run = path.is_dir() and (path / "config.yaml").exists()
+    return str(path) == "-" or (path.exists() and not is_run and path.suffix not in (".ckpt", ".onnx", ".safetensors", ".pt2"))
 
 
 def _lines(records: list[dict[str, Any]]) -> list[str]:

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from mnist_lightning.config.errors import ConfigError, UserError
 from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.evaluation.run_directories import read_run
 from mnist_lightning.evaluation.verdict import percent
 from mnist_lightning.files import replacing
+from mnist_lightning.inference import weights
 from mnist_lightning.inference.fold import fold
-from mnist_lightning.inference.load import GreyValues, OnnxNetwork, Trained
+from mnist_lightning.inference.load import GreyValues, OnnxNetwork, Trained, without_places
 
 INT8_COST = 0.001  # of the gate's accuracy, that eight bits may cost on its data set
 CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 are chosen
@@ -43,8 +45,7 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
         ConfigError: The file exists, or a library is missing.
         ExportError: The file predicts otherwise than the network, or with int8 falls by more than INT8_COST below the gate.
     """
-    if path.exists():
-        raise ConfigError(f"{path}: exists already and is not overwritten; name another file with --out FILE")
+    _refuse_existing(path)
     assert isinstance(trained.net, GreyValues)
     folded = GreyValues(fold(trained.net.net)).eval().requires_grad_(False)
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
@@ -71,6 +72,35 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
             f"  latency      {exported_ms:.3f} ms an image on one thread; {own_ms:.3f} ms by PyTorch",
         ]
     )
+
+
+def save_weights(trained: Trained, path: Path) -> str:
+    """Writes the network of a finished run as safetensors, with what is known of the run; says what the file holds.
+
+    Raises:
+        ConfigError: The file exists, or the directory holds no finished run.
+    """
+    _refuse_existing(path)
+    assert isinstance(trained.net, GreyValues)
+    run = read_run(trained.path.parent)
+    if not run.finished:
+        raise ConfigError(
+            f"{trained.path.parent}: holds no finished run ({run.why or run.status}); name one that has a verdict"
+        )
+    facts = {name: str(run.verdict[name]) for name in ("accuracy", "dataset", "seed", "epochs", "params")}
+    notes = {
+        "config": OmegaConf.to_yaml(without_places(trained.cfg)),
+        "code": str(run.verdict["versions"].get("code")),
+        **facts,
+    }
+    weights.write(path, trained.net.net.state_dict(), notes)
+    reached = f"{percent(run.verdict['accuracy'])} test accuracy on {facts['dataset']}, seed {facts['seed']}"
+    return f"{path}: {path.stat().st_size:,} bytes, float32\n  network      {facts['params']} parameters, {reached}"
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path}: exists already and is not overwritten; name another file with --out FILE")
 
 
 @contextlib.contextmanager
@@ -132,7 +162,7 @@ def _complete(part: Path, trained: Trained) -> None:
     for node in model.graph.node:  # the exporter notes where in which source file each comes from, half of the bytes
         del node.metadata_props[:]
     notes = {"parameters": str(trained.params), "frozen": str(trained.frozen_params)}
-    onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(trained.cfg), **notes})
+    onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(without_places(trained.cfg)), **notes})
     onnx.save(model, part)
 
 

@@ -1,4 +1,4 @@
-"""A trained network, loaded from a run's directory, a checkpoint in one, or an ONNX file, without running what lies there.
+"""A trained network, from a run's directory, a checkpoint, a file of `export`, or by name, without running what lies there.
 
 Of a checkpoint only weights are read; network and data are built from the `config.yaml` beside it, if they are this project's.
 """
@@ -19,6 +19,8 @@ from mnist_lightning.config.compose import choice_for, compose_config, parse_con
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
+from mnist_lightning.inference import weights
+from mnist_lightning.inference.shipped import SHIPPED
 from mnist_lightning.models import count_parameters
 from mnist_lightning.models.probe import probe
 from mnist_lightning.training import checkpoints
@@ -81,15 +83,24 @@ class OnnxNetwork(nn.Module):
 
 
 def load(path: Path, trust: bool = False) -> Trained:
-    """Loads the network that the `gate.rule` of a run directory judges, a checkpoint's, or an ONNX file's.
+    """Loads the network that the `gate.rule` of a run directory judges, a checkpoint's, an exported file's, or one of SHIPPED.
 
     With `trust`, a network that does not come with this project may be imported, which runs its code.
 
     Raises:
         ConfigError: There is no network at the path, or none that can be read safely.
     """
+    if not path.exists() and str(path) in SHIPPED:
+        path = SHIPPED[str(path)]
     if not path.exists():
-        raise ConfigError(f"{path}: there is no such file or folder; name a run directory, its checkpoint or an .onnx file")
+        names = ", ".join(SHIPPED)
+        raise ConfigError(
+            f"{path}: there is no such file or folder; name a run, its checkpoint, a file of `export`, or {names}"
+        )
+    if path.suffix == ".safetensors":
+        state, notes = weights.read(path)
+        cfg = _run_config(path, lambda: parse_config(notes["config"]))
+        return _trained(cfg, state, path, f"{path.name}, trained with seed {notes.get('seed')}", trust)
     if path.suffix == ".onnx":
         return _load_onnx(path)
     if path.suffix == ".pt2":  # torch.export.load falls back to a full pickle and evaluates expressions
@@ -99,14 +110,20 @@ def load(path: Path, trust: bool = False) -> Trained:
     config = (path if path.is_dir() else path.parent) / "config.yaml"
     cfg = _run_config(config, lambda: read_config(config.parent))
     checkpoint, source = _judged_checkpoint(path, cfg) if path.is_dir() else (path, str(path))
+    loaded = checkpoints.read(checkpoint)["state_dict"]
+    state = {name.removeprefix("net."): value for name, value in loaded.items() if str(name).startswith("net.")}
+    return _trained(cfg, state, checkpoint, source, trust)
+
+
+def _trained(cfg: DictConfig, state: dict[str, Tensor], path: Path, source: str, trust: bool) -> Trained:
     if not trust:
         refuse_strangers(cfg, ["model"])
     net = probe(build(cfg, "model"))
-    _load_weights(net, checkpoint, str(cfg.model._target_))
+    _load_weights(net, state, path, str(cfg.model._target_))
     params = count_parameters(net, cfg.gate.count)  # before none can be trained any more
     frozen = count_parameters(net, "all") - count_parameters(net)
     net = GreyValues(net, cfg.data.get("mean", MEAN), cfg.data.get("std", STD))  # older runs have no such keys
-    return Trained(source, checkpoint, net.eval().requires_grad_(False), cfg, params, frozen)
+    return Trained(source, path, net.eval().requires_grad_(False), cfg, params, frozen)
 
 
 def _judged_checkpoint(directory: Path, cfg: DictConfig) -> tuple[Path, str]:
@@ -119,9 +136,7 @@ def _judged_checkpoint(directory: Path, cfg: DictConfig) -> tuple[Path, str]:
     return path, f"{path}, weights of the {name} epoch: gate.rule={cfg.gate.rule}"
 
 
-def _load_weights(net: nn.Module, path: Path, target: str) -> None:
-    loaded = checkpoints.read(path)["state_dict"]
-    state = {name.removeprefix("net."): value for name, value in loaded.items() if str(name).startswith("net.")}
+def _load_weights(net: nn.Module, state: dict[str, Tensor], path: Path, target: str) -> None:
     try:
         net.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -163,6 +178,14 @@ def read_data(cfg: DictConfig, augmentation: Callable[[Tensor], Tensor]) -> Digi
     data.prepare_data()
     data.setup("fit")
     return data
+
+
+def without_places(cfg: DictConfig) -> DictConfig:
+    """A run's configuration for a file that travels: without the folders of the machine that it ran on."""
+    cfg = cfg.copy()
+    if "places" in cfg.data:
+        cfg.data.root, cfg.data.places, cfg.data.mirrors = "data", [], []
+    return cfg
 
 
 def with_places_of_here(cfg: DictConfig) -> DictConfig:

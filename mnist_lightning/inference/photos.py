@@ -15,6 +15,7 @@ from mnist_lightning.inference.pictures import PictureError, Pixels, scale
 
 PHOTO_SIDE, SHEET_SIDE = 256, 1024  # pixels of the longer side in which ink is looked for: of one digit, of many
 SIDE, BOX = 28, 20  # pixels of an MNIST image and of the box that holds its digit
+NARROWEST = 5  # pixels of the shorter side then: less holds no digit
 SLIM = 5  # times as long as wide: rather a piece of a line than another digit
 CENTRE = 14  # pixel on which MNIST's centres of mass lie: 14.0 ± 0.29 along both axes of its test images
 
@@ -38,6 +39,8 @@ def prepare_sheet(picture: Pixels) -> list[list[Tensor]]:
 
 
 def _ink(picture: Pixels) -> Pixels:
+    if min(picture.shape[:2]) < NARROWEST:
+        raise PictureError(f"no digit found; the picture is more than {PHOTO_SIDE // NARROWEST} times as long as wide")
     ink = find_ink(picture)
     if ink is None:
         raise PictureError("no digit found; nothing is drawn in it, or too faintly to stand out from its background")

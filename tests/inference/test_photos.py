@@ -194,6 +194,7 @@ def saved(picture: Image.Image, path: Path) -> bytes:
         (lambda path: saved(Image.new("L", (300, 200), 255), path), "no digit found; nothing is drawn in it"),
         (lambda path: saved(Image.new("RGBA", (300, 200)), path), "no digit found; nothing is drawn in it"),
         (lambda path: saved(Image.effect_noise((200, 200), 40), path), "no digit found; nothing is drawn in it"),
+        (lambda path: saved(Image.effect_noise((1, 300), 40), path), "no digit found; the picture is more than 51 times"),
         (lambda path: saved(Image.linear_gradient("L"), path), "no digit found; nothing is drawn in it"),
     ],
 )
@@ -252,12 +253,12 @@ def blank(kind: str, rng: np.random.Generator) -> Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "at_least"),
-    [("flat", 12), ("gradient", 12), ("vignette", 12), ("texture", 12), ("soft shadow", 11), ("round shadow", 9)],
+    [("flat", 6), ("gradient", 6), ("vignette", 6), ("texture", 6), ("soft shadow", 5), ("round shadow", 4)],
 )
 def test_blank_paper_holds_no_digit(kind: str, at_least: int) -> None:
-    """Of 12 pictures; a small shadow is a blob that a thick pen could have made."""
+    """Of six pictures; a small shadow is a blob that a thick pen could have made."""
     rng, refused = np.random.default_rng(3), 0
-    for _ in range(12):
+    for _ in range(6):
         try:
             prepare(*from_array(blank(kind, rng).numpy(), PHOTO_SIDE))
         except PictureError:

@@ -93,10 +93,8 @@ def load(path: Path, trust: bool = False) -> Trained:
     if not path.exists() and str(path) in SHIPPED:
         path = SHIPPED[str(path)]
     if not path.exists():
-        names = ", ".join(SHIPPED)
-        raise ConfigError(
-            f"{path}: there is no such file or folder; name a run, its checkpoint, a file of `export`, or {names}"
-        )
+        known = ", ".join(SHIPPED)
+        raise ConfigError(f"{path}: there is no such file or folder; name a run directory, a file of `export`, or {known}")
     if path.suffix == ".safetensors":
         state, notes = weights.read(path)
         cfg = _run_config(path, lambda: parse_config(notes["config"]))

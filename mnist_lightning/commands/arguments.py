@@ -22,6 +22,9 @@ def overrides_parser(word: str, description: str | None) -> argparse.ArgumentPar
     parser = make_parser(word, description)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=net2, model.dropout=0.1, ...")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="folder with choices of your own, beside `conf` here")
+    parser.add_argument(
+        "--config-name", "-cn", metavar="NAME", help="configuration in place of `config`, from that folder or ours"
+    )
     return parser
 
 
@@ -30,7 +33,7 @@ def overrides_of(given: argparse.Namespace) -> list[str]:
     overrides = list(given.overrides)
     if given.config_dir:
         overrides.append(f"hydra.searchpath=[{quoted(str(Path(given.config_dir).absolute()))}]")
-    use_directories(given.config_dir, given.overrides)
+    use_directories(given.config_dir, given.overrides, given.config_name)
     return overrides
 
 

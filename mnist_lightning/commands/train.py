@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     # argparse takes overrides from one side of an option only: `seed=0 -m model=net1,net2` would be refused.
     given = get_args_parser().parse_intermixed_args(arguments)
     sys.argv[1:] = [*(argument for argument in arguments if argument not in given.overrides), *given.overrides]
-    use_directories(given.config_dir, given.overrides)
+    use_directories(given.config_dir, given.overrides, given.config_name)
     try:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
     except Refused as refusal:

@@ -38,6 +38,7 @@ OmegaConf.register_new_resolver("is_last", lambda ckpt_path: ckpt_path == "last"
 
 
 _named: list[Path] = []  # directories with choices of the user's own, by the command line
+_primary = ["config"]  # the configuration that all others are choices in, by --config-name
 
 
 class OwnDirectories(SearchPathPlugin):
@@ -57,8 +58,8 @@ def own_directories() -> list[Path]:
     return [directory for directory in found if directory.is_dir() and directory.resolve() != CONF_DIR]
 
 
-def use_directories(config_dir: str | None, overrides: Sequence[str]) -> None:
-    """Makes the directories of --config-dir and hydra.searchpath known to all that composes.
+def use_directories(config_dir: str | None, overrides: Sequence[str], config_name: str | None = None) -> None:
+    """Makes the directories of --config-dir and hydra.searchpath, and --config-name, known to all that composes.
 
     Packages and interpolations are left to Hydra. Raises a ConfigError for a directory that there is not.
     """
@@ -67,6 +68,7 @@ def use_directories(config_dir: str | None, overrides: Sequence[str]) -> None:
     named = {place: f"hydra.searchpath=[{place}]" for place in typed if "${" not in place and not place.startswith("pkg:")}
     named |= {config_dir: f"--config-dir {config_dir}"} if config_dir else {}
     _named.clear()
+    _primary[:] = [config_name or "config"]
     for place, as_typed in named.items():
         directory = Path(to_absolute_path(place))
         if not directory.is_dir():
@@ -80,14 +82,14 @@ def compose_config(*overrides: str) -> DictConfig:
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose; `explain` says why in one line.
     """
-    return _compose(overrides, tuple(own_directories()), Path.cwd()).copy()
+    return _compose(_primary[0], overrides, tuple(own_directories()), Path.cwd()).copy()
 
 
 @functools.lru_cache(maxsize=256)  # a report asks twice a run, and Hydra takes a tenth of a second
-def _compose(overrides: tuple[str, ...], directories: tuple[Path, ...], cwd: Path) -> DictConfig:
+def _compose(primary: str, overrides: tuple[str, ...], directories: tuple[Path, ...], cwd: Path) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
-            return compose("config", overrides=list(overrides))
+            return compose(primary, overrides=list(overrides))
         except ValueError as error:  # a group is set to a number
             raise HydraException(str(error)) from error
 

@@ -298,5 +298,6 @@ def leave_run(folder: Path, *overrides: str, **verdict: Any) -> Path:
         device="a processor",
         versions={"python": "3.11", "torch": "2.15", "lightning": "2.6", "git": "abc"},
     )
-    (folder / "verdict.json").write_text(json.dumps(asdict(record) | verdict), "utf-8")
+    passed = verdict.get("status", "passed") == "passed"
+    (folder / "verdict.json").write_text(json.dumps(asdict(record) | {"passed": passed} | verdict), "utf-8")
     return folder

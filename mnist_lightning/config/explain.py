@@ -27,7 +27,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         return f"{error.full_key}: {one_line(error.msg)}"
     culprit = _culprit(overrides)
     key, _, value = culprit.lstrip("+~").partition("=")
-    if key in groups() and value not in choices(key):  # model=null, model=5
+    if culprit in overrides and key in groups() and value not in choices(key):  # model=null, model=5
         return _no_such_choice(f"{key}={value}", choices(key))
     if str(error).startswith(("Could not override", "Could not append")):
         return _no_such_key(culprit, key, [override for override in overrides if override.partition("=")[0] in groups()])

@@ -175,6 +175,8 @@ def _check_jobs(config: DictConfig) -> int:
             _check_directory(composed, number, taken)
         except ConfigError as error:
             lines |= dict.fromkeys(str(error).splitlines())
+        except OmegaConfBaseException:  # which may be a ValueError, too
+            raise
         except ValueError as error:  # a group is set to a number
             raise HydraException(str(error)) from error
     if lines:

@@ -30,6 +30,7 @@ WRITING = re.compile(
 ELSEWHERE = {
     "contestants.py": "the null device",
     "checkpoints.py": "into memory",
+    "download.py": "the part of a file that `files.replacing` puts in place",
     "resume.py": "sets aside what is written already",
 }
 

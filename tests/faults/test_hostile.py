@@ -185,7 +185,7 @@ def test_only_classes_that_this_project_defines_are_its_own(composed: DictConfig
 
 
 def test_every_choice_of_this_project_needs_no_trust() -> None:
-    choices = {group: [path.stem for path in (CONF_DIR / group).glob("*.yaml")] for group in KINDS}
+    choices = {group: [path.stem for path in (CONF_DIR / group).glob("*.yaml")] for group in KINDS if "." not in group}
     for number in range(max(map(len, choices.values()))):
         chosen = [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
         refuse_strangers(compose_config(*chosen))

@@ -190,7 +190,7 @@ def test_a_stop_waits_for_what_is_being_written(monkeypatch: pytest.MonkeyPatch,
             written.append(signum)
 
     monkeypatch.setattr(signal, "raise_signal", ended.append)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         signals.catch()
         handler: Callable[..., None] = signal.getsignal(signum)  # type: ignore[assignment]

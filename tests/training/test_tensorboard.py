@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lightning.config.compose import compose_config
-from mnist_lightning.evaluation.gate import Gate, GateError
+from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
 from mnist_lightning.training import tensorboard
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.signals import Interrupted
@@ -158,7 +158,8 @@ def test_pictures_of_every_epoch_do_not_touch_training(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 def test_an_epoch_without_an_evaluation_has_no_gap_and_no_pictures(tmp_path: Path) -> None:
-    run(compose_config(*DRAWN, "+trainer.limit_val_batches=0", "gate.on_miss=warn"), tmp_path)
+    with pytest.raises(NotMeasuredError):
+        run(compose_config(*DRAWN, "+trainer.limit_val_batches=0", "gate.on_miss=warn"), tmp_path)
     assert {tag for tag in read(tmp_path).Tags()["scalars"] if "/acc" in tag} == {"train/acc"}
     assert read(tmp_path).Tags()["images"] == []
 

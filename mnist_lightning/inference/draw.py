@@ -14,6 +14,7 @@ from torch import Tensor, nn, uint8
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.inference.load import GreyValues
 from mnist_lightning.inference.photos import fit
+from mnist_lightning.models.trace import calls
 from mnist_lightning.terminal import printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "page"
 CANVAS_SIDE = 140  # pixels; the page sends its drawing in this size, a byte each
-UNSHOWN = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Flatten)  # layers whose output the activation or the next one shows
+UNSHOWN = ("Conv2d", "BatchNorm2d", "Dropout", "conv2d", "batch_norm", "dropout")  # shown by what follows
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -41,19 +42,10 @@ def look(net: nn.Module, drawing: bytes) -> dict[str, Any]:
     if ink.max() < 0.5:
         return {}
     image = fit(ink)[None]
-    layers: list[dict[str, Any]] = []
-
-    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        layers.append({"name": type(layer).__name__, "maps": _encode(output[0])})
-
-    shown = [m for m in net.modules() if not list(m.children()) and not isinstance(m, UNSHOWN)]
-    hooks = [layer.register_forward_hook(record) for layer in shown if isinstance(net, GreyValues)]
-    try:
-        probabilities = net(image)[0].softmax(0)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {"probabilities": probabilities.tolist(), "image": _encode(image.float()), "layers": layers}
+    ran = calls(net.net, net.normalized(image)) if isinstance(net, GreyValues) else []
+    maps = [(call.name, call.outputs[0]) for call in ran if call.outputs and call.name not in UNSHOWN]
+    layers = [{"name": name, "maps": _encode(output[0])} for name, output in maps if output.dim() == 4]
+    return {"probabilities": net(image)[0].softmax(0).tolist(), "image": _encode(image.float()), "layers": layers}
 
 
 def _encode(maps: Tensor) -> dict[str, Any]:

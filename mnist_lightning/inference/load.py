@@ -49,9 +49,13 @@ class GreyValues(nn.Module):
         self.net = net
         self.mean, self.std = mean, std
 
-    def forward(self, images: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
+        """The network's input `(N, 1, 28, 28)`."""
         # Not images[:, None]: OpenCV cannot run the operation that it is exported as.
-        return self.net(normalize(images.reshape(-1, 1, 28, 28).float(), self.mean, self.std)).flatten(1).float()
+        return normalize(images.reshape(-1, 1, 28, 28).float(), self.mean, self.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(self.normalized(images)).flatten(1).float()
 
 
 class OnnxNetwork(nn.Module):

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from tabulate import SEPARATING_LINE, tabulate
 from torch import nn
 
 from mnist_lightning.models.probe import IMAGE_SHAPE
 from mnist_lightning.models.receptive_field import Window
-from mnist_lightning.models.trace import BATCH, Call, calls
+from mnist_lightning.models.trace import Call, calls
+
+BATCH = 2  # images of the pass; a batch norm without running statistics compares them
 
 HEAD = ("layer", "output shape", "kernel", "stride", "padding", "RF", "jump", "parameters", "multiply-adds")
 
@@ -40,7 +43,8 @@ def summarize(net: nn.Module, image_shape: Sequence[int] = IMAGE_SHAPE) -> list[
 
     What belongs to none of them, such as a parameter that nothing uses, is a row at the end: the sums are the network's.
     """
-    *ran, elsewhere = calls(net, image_shape)
+    some = next(net.parameters(), torch.zeros(()))
+    *ran, elsewhere = calls(net, torch.zeros(BATCH, *image_shape, device=some.device, dtype=some.dtype))
     counted: set[nn.Parameter] = set()
     layers: list[Layer] = []
     for call in ran:

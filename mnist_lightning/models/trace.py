@@ -1,10 +1,10 @@
 """What runs in a forward pass: torch's layers, and the functions between them as the network's `forward` calls them.
 
-Works for every `forward`, with branches and loops, since it looks at one pass over two images and not at the code.
+Works for every `forward`, with branches and loops, since it looks at one pass and not at the code.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnist_lightning.models.receptive_field import Field, Window, merged, sides_of, window_of
-
-BATCH = 2  # images of a pass; a batch norm without running statistics compares them
-
 
 POINTS = ((1, 1), (0, 0))  # sides of what has one value a channel: of a 1×1 map, and of one on its way to a vector
 
@@ -32,14 +29,12 @@ class Call:
     outputs: list[Tensor] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     field: Field | None = None  # of its output; None where that is no map, as behind a flatten
-    flops: int = 0  # of convolutions and products of matrices, for BATCH images
+    flops: int = 0  # of convolutions and products of matrices, for all images
     computes: bool = False  # and does not only look at the same numbers in another shape
 
 
-def calls(net: nn.Module, image_shape: Sequence[int]) -> list[Call]:
-    """The layers and functions of a pass, in order; the last one stands for what ran in none of them."""
-    some = next(net.parameters(), torch.zeros(()))
-    images = torch.zeros(BATCH, *image_shape, device=some.device, dtype=some.dtype)
+def calls(net: nn.Module, images: Tensor) -> list[Call]:
+    """The layers and functions of a pass over images, in order; the last one stands for what ran in none of them."""
     operators = _Operators(images)
     functions = _Functions(operators)
     with evaluating(net), _one_operator_at_a_time(), operators.counter, operators, functions:

@@ -9,15 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lightning.data.datamodule import synthetic
 from mnist_lightning.inference import draw
-from mnist_lightning.inference.draw import CANVAS_SIDE, listen, make_app
-from mnist_lightning.inference.load import load
+from mnist_lightning.inference.draw import CANVAS_SIDE, listen, look, make_app
+from mnist_lightning.inference.load import GreyValues, load
+from mnist_lightning.models.probe import probe
 from tests.conftest import Finished, one_error
+from tests.models import networks
 
 pytest.importorskip("flask", reason="the extra draw is not installed")
 if TYPE_CHECKING:
@@ -292,3 +295,16 @@ def test_an_old_answer_never_stays(driver: "Playwright", trained_run: Path) -> N
     server.server_close()
     stroke(page, [(0.2, 0.9), (0.3, 0.9)])
     assert_nothing_is_read(page, "nothing: the server has ended")
+
+
+@pytest.mark.parametrize("network", networks.GOOD)
+def test_networks_of_any_kind_show_the_maps_that_they_make(network: type[nn.Module]) -> None:
+    drawing = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
+    drawing[30:110, 66:74] = 255
+    net = GreyValues(probe(network())).eval().requires_grad_(False)
+    seen = look(net, drawing.tobytes())
+    assert sum(seen["probabilities"]) == pytest.approx(1, abs=1e-5)
+    names = [layer["name"] for layer in seen["layers"]]
+    assert bool(names) == (network not in (networks.Rows, networks.Attention))
+    if network is networks.Functional:
+        assert names == ["relu", "max_pool2d", "relu"]

@@ -4,8 +4,8 @@ Works for every `forward`, with branches and loops, since it looks at one pass a
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,14 +20,14 @@ from mnist_lightning.models.receptive_field import Field, Window, merged, sides_
 POINTS = ((1, 1), (0, 0))  # sides of what has one value a channel: of a 1×1 map, and of one on its way to a vector
 
 
-@dataclass
+@dataclasses.dataclass
 class Call:
     """A layer or a function of one pass."""
 
     name: str
     params: list[nn.Parameter]  # that it was given
-    outputs: list[Tensor] = field(default_factory=list)
-    windows: list[Window] = field(default_factory=list)
+    outputs: list[Tensor] = dataclasses.field(default_factory=list)
+    windows: list[Window] = dataclasses.field(default_factory=list)
     field: Field | None = None  # of its output; None where that is no map, as behind a flatten
     flops: int = 0  # of convolutions and products of matrices, for all images
     computes: bool = False  # and does not only look at the same numbers in another shape
@@ -121,6 +121,8 @@ class _Functions(TorchFunctionMode):
         self.operators = operators
         self.calls: list[Call] = []
         self.hooks: list[Any] = []
+        self.layer: nn.Module | None = None  # that the current call is one of
+        self.flops_before = 0
 
     def __enter__(self) -> "_Functions":
         hook = nn.modules.module
@@ -137,8 +139,8 @@ class _Functions(TorchFunctionMode):
     def inside(self) -> bool:
         return self.operators.current is not self.operators.outside
 
-    def _open(self, name: str, params: Iterable[nn.Parameter]) -> None:
-        self.layer: Any = None
+    def _open(self, name: str, params: Iterable[nn.Parameter], layer: nn.Module | None = None) -> None:
+        self.layer = layer
         self.flops_before = self.operators.counter.get_total_flops()
         self.operators.current = Call(name, list(params))
 
@@ -152,8 +154,7 @@ class _Functions(TorchFunctionMode):
 
     def _begin(self, module: nn.Module, inputs: Any) -> None:
         if not self.inside and is_layer(module):
-            self._open(type(module).__name__, module.parameters())
-            self.layer = module
+            self._open(type(module).__name__, module.parameters(), module)
 
     def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if self.inside and self.layer is module:

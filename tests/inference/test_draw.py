@@ -4,10 +4,10 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from tests.conftest import Finished, one_error
 pytest.importorskip("flask", reason="the extra draw is not installed")
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Playwright
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
@@ -125,49 +125,170 @@ def address(trained_run: Path) -> Iterator[str]:
     server.shutdown()
 
 
-@pytest.fixture(params=[(1200, 900), (360, 740)], ids=["desktop", "phone"])
-def page(request: pytest.FixtureRequest, address: str) -> Iterator["Page"]:
-    """The page in the machine's Chromium, driven over its DevTools protocol."""
+def opened(driver: "Playwright", address: str, complaints: list[str], **kind: object) -> "Page":
+    """A page in the machine's Chromium, driven over its DevTools protocol."""
+    page = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]).new_page(**kind)
+    page.set_default_timeout(20_000)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address)
+    return page
+
+
+@pytest.fixture
+def driver() -> Iterator["Playwright"]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    width, height = request.param
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(20_000)
-        complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
-        yield page
-        browser.close()
-        assert complaints == []
+        yield driver
+
+
+@pytest.fixture(params=[(1200, 900), (360, 740)], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, driver: "Playwright", address: str) -> Iterator["Page"]:
+    complaints: list[str] = []
+    width, height = request.param
+    yield opened(driver, address, complaints, viewport={"width": width, "height": height})
+    assert complaints == []
+
+
+def place(page: "Page", x: float, y: float) -> tuple[float, float]:
+    """A point of the window, from shares of the canvas."""
+    canvas = page.locator("#canvas").bounding_box()
+    assert canvas is not None
+    return canvas["x"] + x * canvas["width"], canvas["y"] + y * canvas["height"]
+
+
+def stroke(page: "Page", points: Sequence[tuple[float, float]], button: Literal["left", "right"] = "left") -> None:
+    """Draws with the mouse from point to point, shares of the canvas."""
+    page.mouse.move(*place(page, *points[0]))
+    page.mouse.down(button=button)
+    for point in points[1:]:
+        page.mouse.move(*place(page, *point))
+    page.mouse.up(button=button)
+
+
+def write(page: "Page", digit: int) -> None:
+    for line in synthetic.STROKES[digit]:
+        stroke(page, [(0.2 + 0.6 * x, 0.15 + 0.7 * y) for x, y in line])
+
+
+def drawn(page: "Page") -> int:
+    """How many pixels of the canvas are drawn on."""
+    script = """() => {
+        const copy = new OffscreenCanvas(280, 280).getContext("2d", { willReadFrequently: true });
+        copy.drawImage(canvas, 0, 0);
+        return copy.getImageData(0, 0, 280, 280).data.filter((value, i) => i % 4 === 3 && value > 0).length;
+    }"""
+    return int(page.evaluate(script))
 
 
 @pytest.mark.slow
 def test_strokes_are_read_as_they_are_drawn(page: "Page") -> None:
     from playwright.sync_api import expect
 
-    canvas = page.locator("#canvas").bounding_box()
-    assert canvas is not None
+    expect(page.locator("#hint")).to_be_visible()
     for digit in (7, 3):
-        for stroke in synthetic.STROKES[digit]:
-            places = [
-                (canvas["x"] + (0.2 + 0.6 * x) * canvas["width"], canvas["y"] + (0.15 + 0.7 * y) * canvas["height"])
-                for x, y in stroke
-            ]
-            page.mouse.move(*places[0])
-            page.mouse.down()
-            for place in places[1:]:
-                page.mouse.move(*place)
-            page.mouse.up()
+        write(page, digit)
         expect(page.locator("#digit")).to_have_text(str(digit), timeout=20_000)
+        expect(page.locator("#hint")).to_be_hidden()
+        expect(page.locator("#inside")).to_be_visible()
         assert page.locator(".layer").count() == 8  # six activations, two max poolings
         shares = [float(text.removesuffix(" %")) for text in page.locator("td:last-child").all_inner_texts()]
         assert sum(shares) == pytest.approx(100, abs=1)
         page.locator("#clear").click()
-        expect(page.locator("#digit")).to_have_text("nothing yet", timeout=20_000)
-        assert page.locator(".layer").count() == 0
+        expect(page.locator("#hint")).to_be_visible()
+        assert_nothing_is_read(page)
     assert page.locator("#source").inner_text() == "somewhere"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def assert_nothing_is_read(page: "Page", said: str = "nothing yet") -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator("#digit")).to_have_text(said, timeout=20_000)
+    assert set(page.locator("td:last-child").all_inner_texts()) == {""}
+    assert page.locator(".layer").count() == 0
+    expect(page.locator("#inside")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_strokes_are_taken_back_one_by_one(page: "Page") -> None:
+    stroke(page, [(0.2, 0.3), (0.8, 0.3)])
+    one = drawn(page)
+    stroke(page, [(0.2, 0.7), (0.8, 0.7)])
+    stroke(page, [(0.5, 0.1), (0.5, 0.9)])
+    page.locator("#undo").click()
+    page.keyboard.press("Control+z")
+    assert drawn(page) == one > 0
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")  # of nothing
+    assert drawn(page) == 0
+    assert page.locator("#undo").is_disabled()
+    assert_nothing_is_read(page)
+
+
+@pytest.mark.slow
+def test_one_pointer_draws_and_no_right_button(driver: "Playwright", address: str) -> None:
+    complaints: list[str] = []
+    page = opened(driver, address, complaints, has_touch=True, viewport={"width": 360, "height": 740})
+    stroke(page, [(0.2, 0.2), (0.8, 0.8)], button="right")
+    assert drawn(page) == 0
+    touch = page.context.new_cdp_session(page)
+
+    def fingers(kind: str, *points: tuple[float, float]) -> None:
+        where = [dict(zip("xy", place(page, *point), strict=True), id=number) for number, point in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": where})
+
+    def draw_down(*others: tuple[float, float]) -> int:
+        """A stroke of the first finger; the number of pixels that it leaves."""
+        fingers("touchStart", (0.5, 0.2))
+        if others:
+            fingers("touchStart", (0.5, 0.2), *others)
+        for y in (0.4, 0.6, 0.8):
+            fingers("touchMove", (0.5, y), *((x, other + y / 5) for x, other in others))
+        fingers("touchEnd")
+        pixels = drawn(page)
+        page.locator("#clear").click()
+        return pixels
+
+    assert draw_down() == draw_down((0.9, 0.3)) > 0
+    assert complaints == []
+
+
+@pytest.mark.slow
+def test_an_old_answer_never_stays(driver: "Playwright", trained_run: Path) -> None:
+    """Neither when the drawing that it is of was cleared meanwhile, nor when the server has ended."""
+    from playwright.sync_api import expect
+
+    net, held = load(trained_run).net, threading.Event()
+    held.set()
+
+    class Held(torch.nn.Module):
+        """An .onnx file's network is as little a GreyValues: it shows no layers."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            held.wait(20)
+            return net(images)
+
+    server = listen(make_app(Held(), "somewhere"), 0)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    page = opened(driver, f"http://127.0.0.1:{server.port}/", [])
+    write(page, 7)
+    expect(page.locator("#digit")).to_have_text("7", timeout=20_000)
+    expect(page.locator("#inside")).to_be_hidden()
+    held.clear()
+    with page.expect_response("**/look"):
+        stroke(page, [(0.2, 0.9), (0.3, 0.9)])
+        page.wait_for_timeout(100)
+        page.locator("#clear").click()
+        assert_nothing_is_read(page)
+        held.set()
+    page.wait_for_timeout(200)
+    assert_nothing_is_read(page)
+    write(page, 7)
+    expect(page.locator("#digit")).to_have_text("7", timeout=20_000)
+    server.shutdown()
+    server.server_close()
+    stroke(page, [(0.2, 0.9), (0.3, 0.9)])
+    assert_nothing_is_read(page, "nothing: the server has ended")

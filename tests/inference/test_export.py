@@ -51,6 +51,15 @@ def test_onnx_takes_grey_values_of_any_number_of_images(file: Path, trained_run:
         torch.testing.assert_close(torch.from_numpy(logits), load(trained_run).net(some), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 7])
+def test_opencv_reads_any_number_of_images(file: Path, trained_run: Path, images: Tensor, count: int) -> None:
+    """As (N, 1, 28, 28): OpenCV 4 takes an array of three dimensions for one picture with channels."""
+    cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
+    net = cv2.dnn.readNetFromONNX(str(file))
+    net.setInput(images[:count, None].numpy())
+    torch.testing.assert_close(torch.from_numpy(net.forward()), load(trained_run).net(images[:count]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_torch_export_takes_grey_values_of_any_number_of_images(
     trained_run: Path, tmp_path: Path, images: Tensor, cli: Callable[..., Finished]

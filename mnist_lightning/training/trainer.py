@@ -1,6 +1,5 @@
 """Lightning's trainer with what every run of this project has, and the objects that the configuration gives it."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +10,14 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from mnist_lightning.config.build import build, build_objects
+from mnist_lightning.terminal import watched
 from mnist_lightning.training.callbacks import EpochBar
 from mnist_lightning.training.checkpoints import WholeCheckpoints
 
 
 def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], events: Logger) -> L.Trainer:
     """The trainer of a configuration; a ConfigError where it cannot be built."""
-    show_progress = cfg.trainer.get("enable_progress_bar", sys.stderr.isatty())
+    show_progress = cfg.trainer.get("enable_progress_bar", watched())
     plugins = build_objects(cfg, "plugins")
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())

@@ -14,6 +14,8 @@ from mnist_lightning.terminal import watched
 from mnist_lightning.training.callbacks import EpochBar
 from mnist_lightning.training.checkpoints import WholeCheckpoints
 
+BAR_STEPS = 20  # between two states of the progress bar; a notebook drops what comes faster than 1,000 messages a second
+
 
 def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], events: Logger) -> L.Trainer:
     """The trainer of a configuration; a ConfigError where it cannot be built."""
@@ -26,7 +28,7 @@ def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callba
     trainer: L.Trainer = build(
         cfg,
         "trainer",
-        callbacks=[*callbacks, *([EpochBar()] if show_progress else [])],
+        callbacks=[*callbacks, *([EpochBar(refresh_rate=BAR_STEPS)] if show_progress else [])],
         logger=[events, *build_objects(cfg, "logger")],
         plugins=plugins,
         default_root_dir=output_dir,

@@ -15,6 +15,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
+def watched() -> bool:
+    """Whether a bar that moves has somebody to look at it: at a terminal, or in a notebook's cell."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def path_as_typed(path: Path) -> str:
     """A path as it can be pasted into a command or an override: short where it lies below where the command was typed."""
     path, here = path.absolute(), Path(to_absolute_path("."))

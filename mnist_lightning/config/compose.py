@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import to_absolute_path
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_lightning.config import leftovers  # noqa: F401  # changes what Hydra composes
 from mnist_lightning.config.errors import ConfigError
@@ -27,10 +27,9 @@ CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf
 # Keys that runs of earlier versions lack, with the values that they had.
 LATER: dict[str, dict[str, Any]] = {"gate": {"dataset": "MNIST", "count": "trainable"}}
 
-LAUNCH_ID = secrets.token_hex(3)  # tells two launches within a second apart
-
 OmegaConf.register_new_resolver("run_name", lambda shared=(), *, _root_: run_name(_root_, shared), replace=True)
-OmegaConf.register_new_resolver("launch_id", lambda: LAUNCH_ID, replace=True)
+# Tells two launches within a second apart. Cached, as Hydra's `now` is: one in every configuration.
+OmegaConf.register_new_resolver("launch_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 # With a hold-out the accuracy is that of the checkpoint it selects, without one that of the last epoch.
 OmegaConf.register_new_resolver("gate_rule", lambda val_images: "selected" if val_images else "last", replace=True)
 OmegaConf.register_new_resolver("evaluated", lambda val_images: "val" if val_images else "test", replace=True)
@@ -87,11 +86,29 @@ def compose_config(*overrides: str) -> DictConfig:
 
 @functools.lru_cache(maxsize=256)  # a report asks twice a run, and Hydra takes a tenth of a second
 def _compose(primary: str, overrides: tuple[str, ...], directories: tuple[Path, ...], cwd: Path) -> DictConfig:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    return without_hydra(compose_job(*overrides))
+
+
+def compose_job(*overrides: str) -> DictConfig:
+    """The configuration of a run with Hydra's own node, composed anew; raises as `compose_config`."""
+    with hydra_of_conf():
         try:
-            return compose(primary, overrides=list(overrides))
+            return compose(_primary[0], overrides=list(overrides), return_hydra_config=True)
         except ValueError as error:  # a group is set to a number
             raise HydraException(str(error)) from error
+
+
+def hydra_of_conf() -> initialize_config_dir:
+    """Within it Hydra composes from `conf`."""
+    return initialize_config_dir(str(CONF_DIR), job_name="mnist_lightning", version_base="1.3")
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A copy of a composed configuration, without Hydra's own node."""
+    cfg = config.copy()
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return cfg
 
 
 def read_config(directory: Path) -> DictConfig:

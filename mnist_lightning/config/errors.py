@@ -6,6 +6,9 @@ from typing import Any
 class UserError(Exception):
     """An error whose message tells the user all there is to know, in a line or two; a traceback would add nothing."""
 
+    def _render_traceback_(self) -> list[str]:  # IPython's, in place of a traceback
+        return [f"error: {line}" for line in str(self).splitlines()]
+
 
 class ConfigError(UserError, ValueError):
     """One or more values break a rule; the message has a line for each: key, value, rule, way out."""

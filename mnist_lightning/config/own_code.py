@@ -5,6 +5,7 @@ import functools
 import importlib
 import sys
 import sysconfig
+import time
 import traceback
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -19,6 +20,9 @@ from mnist_lightning.files import PACKAGE
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders' names
 LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+STARTED_NS = time.time_ns()
+
+_seen_ns: dict[str, int] = {}  # when the user's own files had been changed, as the last run in this process found them
 
 
 def find(path: str) -> Any:
@@ -31,6 +35,8 @@ def find(path: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)
     parts = path.split(".")
+    if parts[0] == "__main__":
+        raise ImportError("a run keeps no code of a cell; write it to a file, by %%writefile NAME.py")
     for number in range(len(parts) - 1, 0, -1):
         try:
             module = importlib.import_module(".".join(parts[:number]))
@@ -40,6 +46,21 @@ def find(path: str) -> Any:
         else:
             return functools.reduce(getattr, parts[number:], module)
     raise ImportError("it names no module")
+
+
+def refresh(cfg: DictConfig) -> None:
+    """Lets files of the user's own that have changed be imported anew: a notebook's kernel outlives an edit, a sweep too.
+
+    Otherwise a run would train what was, and record what is, as its code.
+    """
+    changed_ns = {str(file): file.stat().st_mtime_ns for file in own_files(cfg)}
+    if any(when > _seen_ns.get(file, STARTED_NS) for file, when in changed_ns.items()):
+        imported = [name for name, module in sys.modules.items() if getattr(module, "__file__", None) in changed_ns]
+        for name in imported:
+            if name != "__main__":
+                del sys.modules[name]
+        importlib.invalidate_caches()
+    _seen_ns.update(changed_ns)
 
 
 def reason(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """The verdict of a run: what was asked, what was reached, how sure that is; as JSON and as the text a user reads."""
 
+import html
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,26 +101,36 @@ class Verdict:
 
     def text(self) -> str:
         """The verdict in a few lines for the terminal."""
+        return "\n".join([self._head(), *(f"  {name:10}  {text}" for name, text in self._lines())])
+
+    def _repr_html_(self) -> str:
+        """The same as a table in a notebook's cell."""
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._lines())
+        return f"<table><caption><b>{html.escape(self._head())}</b></caption>{rows}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Name and text of each line below the head; printable, whatever a name holds."""
+        rows = [("reason", reason) for reason in self.reasons]
+        rows.append(("accuracy", self._accuracy_text()))
+        evaluated = "test" if self.epoch_split == "test" else "hold-out"
+        if self.best_epoch is not None:
+            best = f"best {evaluated} accuracy {percent(self.best_accuracy)} (epoch {self.best_epoch})"
+            rows.append(("epochs", f"{best}, last {percent(self.last_accuracy)} (epoch {self.epochs})"))
+        if self.params is not None:
+            budget = budget_text(self.params, self.frozen_params or 0, self.max_params, self.count)
+            rows.append(("parameters", budget))
+        if self.accuracy is not None:
+            rows.append(("test set", self._selection_text()))
+        return [(name, printable(text)) for name, text in rows]
+
+    def _head(self) -> str:
         head = "FAILED" if self.status == ERROR else self.status.upper()
         if self.passed and not self.accuracy_judged:
             head = "NOT JUDGED"
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         if self.epochs < (self.max_epochs or 0):
             epochs = f"{self.epochs} of {self.max_epochs} epochs"
-        lines = [f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {epochs}, {self.seconds:.0f} s"]
-        lines += [f"  reason      {reason}" for reason in self.reasons]
-        lines.append(f"  accuracy    {self._accuracy_text()}")
-        evaluated = "test" if self.epoch_split == "test" else "hold-out"
-        if self.best_epoch is not None:
-            lines.append(
-                f"  epochs      best {evaluated} accuracy {percent(self.best_accuracy)} (epoch {self.best_epoch}), "
-                f"last {percent(self.last_accuracy)} (epoch {self.epochs})"
-            )
-        if self.params is not None:
-            lines.append(f"  parameters  {budget_text(self.params, self.frozen_params or 0, self.max_params, self.count)}")
-        if self.accuracy is not None:
-            lines.append(f"  test set    {self._selection_text()}")
-        return "\n".join(map(printable, lines))  # a line each, whatever a name holds
+        return printable(f"{head}  {self.model} on {self.dataset}, seed {self.seed}, {epochs}, {self.seconds:.0f} s")
 
     def _accuracy_text(self) -> str:
         if self.accuracy is None:

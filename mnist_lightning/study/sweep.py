@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lightning import files
+from mnist_lightning.config.compose import without_hydra
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import find_runs, lock, read_run, settings
 from mnist_lightning.status import FAILED, worst
@@ -36,7 +37,7 @@ SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
 def _run_dir(directory: str, *, _root_: DictConfig) -> str:
     """Under resume the newest directory of a run of the same configuration, else, or where there is none, the given one."""
     if _root_.resume:
-        mine = settings(_without_hydra(_root_))
+        mine = settings(without_hydra(_root_))
         found = [path.parent for path in Path(directory).parent.glob("*/config.yaml") if read_run(path.parent).config == mine]
         directory = str(max(found, default=directory))
     return directory
@@ -100,7 +101,7 @@ class Study(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         from mnist_lightning.config.check import check  # pydantic takes its time, which --help need not wait for
 
-        check(_without_hydra(config))
+        check(without_hydra(config))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         raise SystemExit(kwargs["job_return"].return_value)
@@ -145,13 +146,6 @@ class Study(Callback):
         return worst(statuses + [FAILED] * (self.num_jobs - len(runs)))  # a job without a directory did not get that far
 
 
-def _without_hydra(config: DictConfig) -> DictConfig:
-    cfg = config.copy()
-    with open_dict(cfg):
-        cfg.pop("hydra", None)
-    return cfg
-
-
 def _parse(task: Sequence[str]) -> list[Override]:
     return OverridesParser.create(config_loader=GlobalHydra.instance().config_loader()).parse_overrides(list(task))
 
@@ -171,7 +165,7 @@ def _check_jobs(config: DictConfig) -> int:
     for number, job in enumerate(jobs):
         try:
             composed = loader.load_sweep_config(config, list(job))
-            _check_job(_without_hydra(composed))
+            _check_job(without_hydra(composed))
             _check_directory(composed, number, taken)
         except ConfigError as error:
             lines |= dict.fromkeys(str(error).splitlines())

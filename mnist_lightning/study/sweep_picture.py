@@ -21,7 +21,17 @@ LOG_SPAN = 8.0  # largest over smallest value from which a numeric axis is logar
 
 
 def draw_sweep(runs: Sequence[Run], path: Path) -> bool:
-    """Draws the runs of a sweep of one or two keys as a PNG; returns whether there was something to draw."""
+    """Writes the picture of a sweep as a PNG; returns whether there was something to draw."""
+    figure = picture(runs)
+    if figure is None:
+        return False
+    with replacing(path) as part:
+        figure.savefig(part)
+    return True
+
+
+def picture(runs: Sequence[Run]) -> Figure | None:
+    """Draws the runs of a sweep of one or two keys; None where there is nothing to draw."""
     entries = list(ranked(aggregate(runs)).itertuples())
     with_val = any(entry.val > 0 for entry in entries)
     measured = [(entry, entry.vals if with_val else entry.accuracies) for entry in entries]
@@ -29,7 +39,7 @@ def draw_sweep(runs: Sequence[Run], path: Path) -> bool:
     drawn = [(entry, values) for entry, values in percents if values]
     names = list(drawn[0][0].label) if drawn else []
     if len(drawn) < 2 or len(names) not in (1, 2):
-        return False
+        return None
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
     scale = "hold-out accuracy, %" if with_val else "test accuracy, %"
     if len(names) == 1:
@@ -39,9 +49,7 @@ def draw_sweep(runs: Sequence[Run], path: Path) -> bool:
         axes.set(xlabel=names[0], ylabel=scale)
     else:
         _draw_heat_map(figure, names, {tuple(entry.label.values()): statistics.mean(values) for entry, values in drawn}, scale)
-    with replacing(path) as part:
-        figure.savefig(part)
-    return True
+    return figure
 
 
 def _draw_line(figure: Figure, values_of: dict[str, list[float]], target: float | None) -> Axes:

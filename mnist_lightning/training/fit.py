@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning import files
+from mnist_lightning.config import own_code
 from mnist_lightning.config.build import build, build_callbacks, build_objects
 from mnist_lightning.config.check import check
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
@@ -56,6 +56,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     where the contract under `gate` was broken and `gate.on_miss` is "fail".
     """
     check(cfg)
+    own_code.refresh(cfg)
     quieten()
     if "ddp" not in cfg.trainer.strategy:  # whatever a launcher or a scheduler has left in the environment
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
@@ -74,10 +75,14 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
     if not taken.checkpoint:
         claim(output_dir, cfg)
     gate = make_gate(cfg)
+    error: BaseException | None = None  # not sys.exc_info(): a notebook may run this while it handles another
     try:
         _fit_and_test(cfg, output_dir, gate, taken)
+    except BaseException as raised:
+        error = raised
+        raise
     finally:
-        verdict = conclude(gate, cfg, output_dir, sys.exc_info()[1])
+        verdict = conclude(gate, cfg, output_dir, error)
     return verdict
 
 

@@ -19,6 +19,10 @@ class Interrupted(SystemExit):
 
 def behind(error: BaseException | None) -> Interrupted | None:
     """The stop that an error came of: what a signal leaves half done (a writer, a lock) may fail on the way out."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to it
+        error = error.__context__
+    if isinstance(error, KeyboardInterrupt):  # without `catch`, as in a notebook
+        return Interrupted(signal.SIGINT)
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
     return error

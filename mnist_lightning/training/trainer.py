@@ -1,6 +1,5 @@
 """Lightning's trainer with what every run of this project has, and the objects that the configuration gives it."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +10,16 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from mnist_lightning.config.build import build, build_objects
+from mnist_lightning.terminal import watched
 from mnist_lightning.training.callbacks import EpochBar
 from mnist_lightning.training.checkpoints import WholeCheckpoints
+
+BAR_STEPS = 20  # between two states of the progress bar; a notebook drops what comes faster than 1,000 messages a second
 
 
 def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], events: Logger) -> L.Trainer:
     """The trainer of a configuration; a ConfigError where it cannot be built."""
-    show_progress = cfg.trainer.get("enable_progress_bar", sys.stderr.isatty())
+    show_progress = cfg.trainer.get("enable_progress_bar", watched())
     plugins = build_objects(cfg, "plugins")
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
@@ -26,7 +28,7 @@ def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callba
     trainer: L.Trainer = build(
         cfg,
         "trainer",
-        callbacks=[*callbacks, *([EpochBar()] if show_progress else [])],
+        callbacks=[*callbacks, *([EpochBar(refresh_rate=BAR_STEPS)] if show_progress else [])],
         logger=[events, *build_objects(cfg, "logger")],
         plugins=plugins,
         default_root_dir=output_dir,

@@ -15,7 +15,7 @@ from mnist_lightning.training.callbacks import EpochBar
 from mnist_lightning.training.checkpoints import WholeCheckpoints
 
 
-def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], events: Logger) -> L.Trainer:
+def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) -> L.Trainer:
     """The trainer of a configuration; a ConfigError where it cannot be built."""
     show_progress = cfg.trainer.get("enable_progress_bar", sys.stderr.isatty())
     plugins = build_objects(cfg, "plugins")
@@ -27,7 +27,7 @@ def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callba
         cfg,
         "trainer",
         callbacks=[*callbacks, *([EpochBar()] if show_progress else [])],
-        logger=[events, *build_objects(cfg, "logger")],
+        logger=loggers,
         plugins=plugins,
         default_root_dir=output_dir,
         enable_progress_bar=show_progress,

@@ -37,15 +37,9 @@ from mnist_lightning.terminal import path_as_typed, printable, show
 
 log = logging.getLogger(__name__)
 
-GUARDED: tuple[str, ...] = (
-    "log_metrics",
-    "log_hyperparams",
-    "log_graph",
-    "save",
-    "finalize",
-    "after_save_checkpoint",
-)  # Lightning calls them, too
-GUARDED += ("begin", "draw", "remember", "conclude")
+# What Lightning calls, and what this project does.
+GUARDED = ["log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint"]
+GUARDED += ["begin", "draw", "remember", "conclude"]
 SERVER_S = 20  # that a server may take to answer; by default MLflow asks for minutes
 
 
@@ -53,14 +47,16 @@ class Loggers:
     """The loggers that a configuration chooses, by name. One that fails is told of in a line, and left out from then on."""
 
     def __init__(self, cfg: DictConfig, directory: Path, epochs: int = 0) -> None:
-        self.by_name: dict[str, Logger] = build_named(cfg, "logger", directory=directory)
+        built: dict[str, Logger] = build_named(cfg, "logger", directory=directory)
         self.told: dict[str, int] = {}  # epochs
         self.failed: set[str] = set()
-        for name, logger in self.by_name.items():
+        for name, logger in built.items():
             self.told[name] = logger.go_on(epochs) if hasattr(logger, "go_on") else 0
             for method in GUARDED:
                 if hasattr(logger, method):
                     setattr(logger, method, self._guarded(name, getattr(logger, method)))
+            self._guarded(name, functools.partial(hasattr, logger, "experiment"))()  # connects, as Lightning would, unguarded
+        self.by_name = {name: logger for name, logger in built.items() if name not in self.failed}
 
     def _guarded(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
@@ -169,6 +165,8 @@ class MLflow(MLFlowLogger):
         import mlflow  # noqa: F401  # sets the level of its log
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        for noisy in ("urllib3.connectionpool", "lightning.pytorch.loggers.mlflow"):  # of each retry, of a first run
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SERVER_S))
         tracking_uri, artifacts = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), None

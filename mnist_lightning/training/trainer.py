@@ -27,11 +27,12 @@ def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callba
         cfg,
         "trainer",
         callbacks=[*callbacks, *([EpochBar()] if show_progress else [])],
-        logger=loggers,
+        logger=False,
         plugins=plugins,
         default_root_dir=output_dir,
         enable_progress_bar=show_progress,
         enable_model_summary=cfg.trainer.get("enable_model_summary", False),
         num_sanity_val_steps=0,
     )
+    trainer.loggers = list(loggers)  # not above, where Hydra would look into them
     return trainer

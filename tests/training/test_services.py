@@ -11,7 +11,7 @@ from tests.conftest import TINY, Finished, killed_at, only_run
 
 SMALL = (*TINY, "data.train_images=128", "trainer.max_epochs=2", "pictures=last")
 PICTURES = ("test/confusion_matrix", "test/worst_mistakes", "train/augmentation", "network/first_filters")
-WandB = ("logger=wandb", "logger.wandb.offline=true")
+OFFLINE = ("logger=wandb", "logger.wandb.offline=true")
 Cli = Callable[..., Finished]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what these packages say of each other
@@ -62,12 +62,12 @@ def test_a_store_that_is_none_is_refused_before_training(cli: Cli) -> None:
 
 def test_wandb_keeps_a_run_that_was_interrupted_and_resumed_offline_under_one_id(cli: Cli, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    words = (*SMALL, *WandB, "hydra.run.dir=run")
+    words = (*SMALL, *OFFLINE, "hydra.run.dir=run")
     with killed_at(2, "on_train_epoch_end", Gate):
         cli(*words)
     import wandb
 
-    wandb.finish(quiet=True)  # which the end of the process would have done
+    wandb.finish()  # which the end of the process would have done
     done = cli(*words, "resume=true")
     assert (done.status, done.err) == (0, "")
     run = only_run(tmp_path)

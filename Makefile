@@ -1,6 +1,6 @@
 # Set-up, the main job and the tests. Each target is one command that also works by hand.
 .DEFAULT_GOAL := help
-.PHONY: help venv train study test test-slow ray floor torture bench lint clean
+.PHONY: help venv train study test test-slow ray loggers floor torture bench lint clean
 
 # The first of these that is a Python this project supports; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -36,6 +36,10 @@ test-slow: $(READY)  ## run the rest: kills, launchers, browser, odd command lin
 ray: $(READY)  ## run the tests that need Ray, and install it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -m ray
+
+loggers: $(READY)  ## run the tests that need MLflow and Weights & Biases, and install them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,mlflow,wandb]"
+	$(BIN)/python -m pytest tests/training/test_services.py
 
 floor: $(READY)  ## run all tests with the oldest versions that pyproject.toml allows, in .venv-floor (5 GB)
 	test -x .venv-floor/bin/python || $(PYTHON) -m venv .venv-floor

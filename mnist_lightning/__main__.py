@@ -9,10 +9,12 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 
+from mnist_lightning import __version__
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.status import BAD_CONFIG, FAILED
-from mnist_lightning.terminal import complain, outlive_outputs, require_output
+from mnist_lightning.terminal import complain, outlive_outputs, require_output, show
 from mnist_lightning.training import signals
 
 COMMANDS = (
@@ -29,12 +31,21 @@ def main() -> None:
     word, arguments = "train", sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         word, *arguments = arguments
+    if arguments == ["--version"]:
+        return show_versions()
     with errors_as_lines(arguments):
         command = importlib.import_module(f"mnist_lightning.commands.{word}")
         status = command.main(arguments)
         if word != "train":  # whose result is a verdict
             require_output()
         sys.exit(status)
+
+
+def show_versions() -> None:
+    """What a report of a fault needs to name."""
+    show(
+        "\n".join([f"mnist-lightning {__version__}", *(f"{name} {metadata.version(name)}" for name in ("torch", "lightning"))])
+    )
 
 
 @contextlib.contextmanager

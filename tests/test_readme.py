@@ -75,7 +75,21 @@ def test_make_study_trains_the_published_experiments_and_reports_them() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_explains_the_targets() -> None:
     text = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    targets = ["help", "venv", "train", "study", "test", "test-slow", "ray", "floor", "torture", "bench", "lint", "clean"]
+    targets = [
+        "help",
+        "venv",
+        "train",
+        "study",
+        "test",
+        "test-slow",
+        "ray",
+        "loggers",
+        "floor",
+        "torture",
+        "bench",
+        "lint",
+        "clean",
+    ]
     assert re.findall(r"^  make ([\w-]+)", text, re.MULTILINE) == targets
 
 

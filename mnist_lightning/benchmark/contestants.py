@@ -31,6 +31,7 @@ from mnist_lightning.models.probe import in_fastest_format, probe
 from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK
 from mnist_lightning.training.fit import Assembled, assemble, make_gate
 from mnist_lightning.training.lit_module import decay_groups
+from mnist_lightning.training.loggers import Loggers
 from mnist_lightning.training.memory import keep_freed
 
 WARM_UP = 5  # steps of each round that are not timed: workers start, caches fill
@@ -124,7 +125,7 @@ def own_run(cfg: DictConfig, data: DigitsDataModule) -> Iterator[Assembled]:
     gate = make_gate(cfg)
     gate.on_miss = "warn"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        parts = assemble(cfg, Path(folder), gate)
+        parts = assemble(cfg, Path(folder), gate, Loggers(cfg, Path(folder)))
         parts.data.splits = data.splits  # read once for all rounds
         yield parts
 

@@ -27,7 +27,6 @@ KINDS = {
     "data": ("mnist_lightning.data.datamodule.DigitsDataModule",),
     "trainer": ("lightning.Trainer",),
     "trainer.callbacks": ("lightning.Callback",),
-    "trainer.logger": ("lightning.pytorch.loggers.Logger",),
     "trainer.profiler": ("lightning.pytorch.profilers.Profiler",),
     "trainer.plugins": (
         "lightning.pytorch.plugins.Precision",
@@ -36,6 +35,7 @@ KINDS = {
         "lightning.pytorch.plugins.LayerSync",
     ),
     "callbacks": ("lightning.Callback",),
+    "logger": ("lightning.pytorch.loggers.Logger",),
 }
 FOR_THE_RUN = ("interval", "monitor")  # keys of the scheduler that are not for its class
 LATER = {"optimizer": ("params",), "scheduler": ("optimizer", "total_steps")}  # arguments that the run gives
@@ -59,10 +59,14 @@ def build(cfg: DictConfig, group: str, **more: Any) -> Any:
     return _build(node, group, more)
 
 
-def build_callbacks(cfg: DictConfig) -> list[Any]:
-    """The callbacks of the group, in its order; an older run's configuration has no such group. Raises as `build`."""
-    nodes = cast(dict[str, Any], OmegaConf.to_container(cfg.get("callbacks") or OmegaConf.create({}), resolve=True))
-    return [_build(node, f"callbacks.{name}", {}) for name, node in nodes.items()]
+def build_named(cfg: DictConfig, group: str, **for_ours: Any) -> dict[str, Any]:
+    """The objects of a group that can have several, by name and in its order; more arguments go to this project's own classes.
+
+    An older run's configuration has no such group. Raises as `build`.
+    """
+    nodes = cast(dict[str, Any], OmegaConf.to_container(cfg.get(group) or OmegaConf.create({}), resolve=True))
+    ours = {name for name, node in nodes.items() if node["_target_"].startswith(OURS)}
+    return {name: _build(node, f"{group}.{name}", for_ours if name in ours else {}) for name, node in nodes.items()}
 
 
 def build_objects(cfg: DictConfig, argument: str) -> list[Any]:
@@ -134,8 +138,8 @@ def _is_ours(group: str, path: str) -> bool:
 def _find(key: str, path: str) -> Callable[..., Any]:
     """What a key's import path leads to: a class of its kind, or a function annotated to return one; nothing else is called."""
     group, _, name = key.partition(".")
-    # Of several augmentations or schedulers each; a callback has a name.
-    several = group in ("augmentation", "scheduler", "callbacks") or not name
+    # Of several augmentations or schedulers each; a callback or a logger has a name.
+    several = group in ("augmentation", "scheduler", "callbacks", "logger") or not name
     kinds = KINDS.get(f"{group}.{name.partition('.')[0]}") or (KINDS[group] if several else MODULE)
     try:
         found = own_code.find(path)

@@ -1,5 +1,6 @@
 """Checks a composed configuration against the rules."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +10,9 @@ from pydantic_core import ErrorDetails
 from mnist_lightning.config.errors import ConfigError, typed
 from mnist_lightning.config.rules import Config
 
+# Packages of the extras that loggers need, by the extra, which has the name of the choice.
+EXTRAS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+
 
 def check(cfg: DictConfig) -> None:
     """Checks a configuration, without its `hydra` node, against every rule at once; raises a ConfigError of all their lines."""
@@ -17,6 +21,13 @@ def check(cfg: DictConfig) -> None:
         Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(dict.fromkeys(_line(detail, values) for detail in error.errors()))) from None
+
+
+def require_extras(cfg: DictConfig) -> None:
+    """Raises a ConfigError where a chosen logger comes with an extra that is not installed; only a run needs it."""
+    for extra in (cfg.get("logger") or {}).keys() & EXTRAS.keys():
+        if not all(map(find_spec, EXTRAS[extra])):
+            raise ConfigError(f"logger={extra}: needs an extra that is not installed; pip install 'mnist-lightning[{extra}]'")
 
 
 def _line(detail: ErrorDetails, values: Any) -> str:

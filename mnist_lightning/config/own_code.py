@@ -78,7 +78,8 @@ def reason(error: BaseException) -> str:
 def own_files(cfg: DictConfig) -> list[Path]:
     """Files of the user's own that a configuration is built by: those of its targets, and what they import beside them."""
     found: dict[Path, None] = {}
-    for target in sorted(set(_targets(OmegaConf.to_container(cfg)))):
+    groups = {str(group): node for group, node in cfg.items() if group != "logger"}  # on which no result depends
+    for target in sorted(set(_targets(OmegaConf.to_container(OmegaConf.create(groups))))):
         spec = PathFinder.find_spec(target.partition(".")[0], [to_absolute_path("."), *sys.path])
         # A package's folders, which may be all that it has; a module's file.
         places = list(spec.submodule_search_locations or [spec.origin or "built-in"]) if spec else []

@@ -132,6 +132,7 @@ class Config(Closed):
     data: _Data
     trainer: Trainer
     callbacks: dict[str, Group] = {}
+    logger: dict[str, Group] = {}
     gate: _Gate
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     label_smoothing: Probability

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 # In every run's name, or no part of what a run computes.
 UNNAMED = (
     *("model", "optimizer.lr", "seed"),
-    *("resume", "ckpt_path", "pictures", "data.root", "data.places", "data.mirrors"),
+    *("resume", "ckpt_path", "pictures", "logger", "data.root", "data.places", "data.mirrors"),
 )
 MAX_CHARACTERS = 80  # of one folder's name, so that a whole run's stays below 200
 
@@ -24,7 +24,8 @@ def run_name(root: DictConfig, shared: Sequence[str] = ()) -> str:
         name.append(f"lr-{root.optimizer.lr}")
     name.append(f"seed-{root.seed}")
     overrides = [override.lstrip("+~") for override in root.hydra.overrides.task]
-    others = [override for override in overrides if override.split("=")[0] not in (*UNNAMED, *shared)]
+    named = [override for override in overrides if not override.startswith("logger.")]
+    others = [override for override in named if override.split("=")[0] not in (*UNNAMED, *shared)]
     if others:
         name.append(folder_name("+".join(others)))
     return "/".join(name)

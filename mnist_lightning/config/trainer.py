@@ -9,11 +9,11 @@ from mnist_lightning.config.errors import typed
 from mnist_lightning.config.fields import Group, Whole
 
 # Arguments that take objects, each by its `_target_`; a run adds its own to them.
-OBJECTS = ("callbacks", "logger", "plugins")
+OBJECTS = ("callbacks", "plugins")
 # Arguments that do not go with a run, the values that change nothing, and what to do instead.
 REFUSED = {
     "callbacks": ((None,), "takes a list of {_target_: CLASS, ...}; or choose callbacks=..."),
-    "logger": ((True, None), "takes a list of {_target_: CLASS, ...}; TensorBoard's events are part of every run"),
+    "logger": ((), "loggers are a group: logger=none, logger=[tensorboard,csv], or +logger.mine._target_=CLASS"),
     "plugins": ((None,), "takes a list of {_target_: CLASS, ...}"),
     "default_root_dir": ((None,), "a run's files lie in its own directory; name that by hydra.run.dir=DIR"),
     "num_sanity_val_steps": ((0, None), "an evaluation before training would count as an epoch's; leave it out"),

@@ -144,7 +144,8 @@ def read_epochs(directory: Path) -> list[dict[str, float]]:
 
 def settings(config: DictConfig) -> dict[str, Any]:
     """Every value of a configuration by its dotted key, but for those that no result depends on."""
-    return {key: value for key, value in flatten(config).items() if key not in IMMATERIAL}
+    values = flatten(config)
+    return {key: value for key, value in values.items() if key not in IMMATERIAL and not key.startswith("logger.")}
 
 
 def shown(value: Any) -> str:

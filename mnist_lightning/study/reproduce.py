@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lightning.config.compose import read_config
+from mnist_lightning.config.compose import compose_config, read_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import read_epochs, read_run
 from mnist_lightning.evaluation.statistics import Z95
@@ -40,6 +40,7 @@ def reproduce(directory: Path, into: Path, trust: bool = False) -> Comparison:
         why = original.why or f"it ended with status {original.status!r} and without an accuracy"
         raise ConfigError(f"{directory}: no finished run to repeat ({why}); name the folder with its verdict.json")
     cfg = with_places_of_here(read_config(directory))
+    cfg.logger = compose_config().logger  # a repetition is no run of a study's
     if not trust:
         refuse_strangers(cfg)
     if (checkpoint := directory / "last.ckpt").exists():

@@ -99,9 +99,11 @@ class Study(Callback):
 
     @_through_hydra
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from mnist_lightning.config.check import check  # pydantic takes its time, which --help need not wait for
+        # pydantic takes its time, which --help need not wait for
+        from mnist_lightning.config.check import check, require_extras
 
         check(without_hydra(config))
+        require_extras(config)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         raise SystemExit(kwargs["job_return"].return_value)
@@ -196,9 +198,10 @@ def _check_directory(job: DictConfig, number: int, taken: dict[str, int]) -> Non
 
 
 def _check_job(cfg: DictConfig) -> None:
-    from mnist_lightning.config.check import check
+    from mnist_lightning.config.check import check, require_extras
 
     check(cfg)
+    require_extras(cfg)
     if "ddp" in cfg.trainer.strategy:
         raise ConfigError(
             "trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep; "

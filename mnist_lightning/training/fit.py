@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning import files
 from mnist_lightning.config import own_code
-from mnist_lightning.config.build import build, build_callbacks, build_objects
-from mnist_lightning.config.check import check
+from mnist_lightning.config.build import build, build_named, build_objects
+from mnist_lightning.config.check import check, require_extras
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
@@ -30,13 +30,14 @@ from mnist_lightning.training import checkpoints, signals
 from mnist_lightning.training.callbacks import EpochBounds, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint
 from mnist_lightning.training.cuda_graph import GraphedClassifier
+from mnist_lightning.training.dashboard import Dashboard
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.lit_module import LitClassifier
+from mnist_lightning.training.loggers import Loggers, NoLoggers
 from mnist_lightning.training.memory import keep_freed
 from mnist_lightning.training.rehearsal import rehearse
 from mnist_lightning.training.resume import Taken, code_of, look, take_up
 from mnist_lightning.training.schedules import Schedule
-from mnist_lightning.training.tensorboard import Dashboard, Events, record
 from mnist_lightning.training.trainer import make_trainer
 
 STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
@@ -57,6 +58,7 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     """
     check(cfg)
     own_code.refresh(cfg)
+    require_extras(cfg)
     quieten()
     if "ddp" not in cfg.trainer.strategy:  # whatever a launcher or a scheduler has left in the environment
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
@@ -75,14 +77,16 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
     if not taken.checkpoint:
         claim(output_dir, cfg)
     gate = make_gate(cfg)
+    loggers: Loggers = NoLoggers()
     error: BaseException | None = None  # not sys.exc_info(): a notebook may run this while it handles another
     try:
-        _fit_and_test(cfg, output_dir, gate, taken)
+        loggers = Loggers(cfg, output_dir, taken.epochs)
+        _fit_and_test(cfg, output_dir, gate, loggers, taken)
     except BaseException as raised:
         error = raised
         raise
     finally:
-        verdict = conclude(gate, cfg, output_dir, error)
+        verdict = conclude(gate, cfg, output_dir, loggers, error)
     return verdict
 
 
@@ -92,14 +96,14 @@ def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
     if taken.finished:
         return Verdict(**taken.finished.verdict)
     gate = make_gate(cfg)
-    _fit_and_test(cfg, output_dir, gate, taken)
+    _fit_and_test(cfg, output_dir, gate, NoLoggers(), taken)
     verdict = gate.verdict(cfg.seed)
     verdict.exit_status = FAILED if verdict.status == ERROR else OK  # a miss has been raised
     return verdict
 
 
-def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -> None:
-    parts = assemble(cfg, output_dir, gate, taken.epochs)
+def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers, taken: Taken) -> None:
+    parts = assemble(cfg, output_dir, gate, loggers)
     parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=taken.checkpoint, weights_only=True)
     if parts.data.val_images:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
@@ -111,7 +115,7 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, taken: Taken) -
         parts.trainer.test(parts.classifier, datamodule=parts.data, verbose=False)
 
 
-def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException | None) -> Verdict:
+def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, loggers: Loggers, error: BaseException | None) -> Verdict:
     """Judges a run that ended by this error or by none, and leaves and shows its verdict."""
     stop = signals.behind(error)
     with signals.hold():
@@ -119,8 +123,7 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, error: BaseException
         verdict.versions["code"] = code_of(output_dir) or ""  # a file of the user's may have been edited meanwhile
         # An error is on its way up already, and may well be that of a full disk.
         unless_error = contextlib.suppress(OSError) if verdict.status == ERROR else contextlib.nullcontext()
-        with unless_error:
-            record(verdict, cfg, output_dir)
+        loggers.conclude(verdict, cfg)
         with unless_error:  # the last file of all: a run that has one has left the others
             verdict.write(output_dir / "verdict.json")
         if verdict.status != ERROR:
@@ -179,8 +182,8 @@ class Assembled:
     last: EpochCheckpoint
 
 
-def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> Assembled:
-    """Seeds every generator and builds a run from its configuration, of which so many epochs are done; reads no data yet."""
+def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers) -> Assembled:
+    """Seeds every generator and builds a run from its configuration; reads no data yet."""
     keep_freed()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode also fills every new tensor's memory, a guard against reading what was never written; that costs
@@ -188,7 +191,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     net, optimizer, schedule = probe(build(cfg, "model")), build(cfg, "optimizer"), Schedule.of(cfg)
     augmentation = of_batches(build(cfg, "augmentation"))
-    own_callbacks = [*build_callbacks(cfg), *build_objects(cfg, "callbacks")]
+    own_callbacks = [*build_named(cfg, "callbacks").values(), *build_objects(cfg, "callbacks")]
     rehearse(cfg, optimizer, schedule, augmentation)
     data = build(cfg, "data", seed=cfg.seed, augmentation=augmentation)
     parts = (net, optimizer, schedule, cfg.label_smoothing, data.epoch_split)
@@ -198,11 +201,11 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, epochs: int = 0) -> 
 
     best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = EpochCheckpoint(output_dir, "last")
-    events, table = Events(output_dir, epochs), EpochTable(output_dir / "metrics.csv")
+    table = EpochTable(output_dir / "metrics.csv")
     # The gate comes last: it ends a run that is over the budget or missed the target. Lightning puts checkpoints after it, so
     # that they hold what an early stopping has decided.
-    callbacks: list[Callback] = [EpochBounds(cfg.seed), table, Dashboard(cfg, events, table), *own_callbacks, gate]
-    trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], events)
+    callbacks: list[Callback] = [EpochBounds(cfg.seed), table, Dashboard(cfg, loggers, table), *own_callbacks, gate]
+    trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], loggers.for_trainer())
     return Assembled(trainer, classifier, data, best, last)
 
 

@@ -17,7 +17,7 @@ from mnist_lightning.training.checkpoints import WholeCheckpoints
 BAR_STEPS = 20  # between two states of the progress bar; a notebook drops what comes faster than 1,000 messages a second
 
 
-def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], events: Logger) -> L.Trainer:
+def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) -> L.Trainer:
     """The trainer of a configuration; a ConfigError where it cannot be built."""
     show_progress = cfg.trainer.get("enable_progress_bar", watched())
     plugins = build_objects(cfg, "plugins")
@@ -29,11 +29,12 @@ def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callba
         cfg,
         "trainer",
         callbacks=[*callbacks, *([EpochBar(refresh_rate=BAR_STEPS)] if show_progress else [])],
-        logger=[events, *build_objects(cfg, "logger")],
+        logger=False,
         plugins=plugins,
         default_root_dir=output_dir,
         enable_progress_bar=show_progress,
         enable_model_summary=cfg.trainer.get("enable_model_summary", False),
         num_sanity_val_steps=0,
     )
+    trainer.loggers = list(loggers)  # not above, where Hydra would look into them
     return trainer

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException, MissingConfigException
 
+from mnist_lightning import __version__
 from mnist_lightning.config.explain import explain
 from tests.conftest import TINY, Finished, finish, one_error, only_run, read_verdict, spawn
 
@@ -280,3 +281,18 @@ def test_an_installed_wheel_works_without_the_checkout(tmp_path: Path) -> None:
         check=True,
     )
     assert Path(where.stdout.strip()) == target / "mnist_lightning" / "conf"
+
+
+def test_version_names_what_a_report_of_a_fault_needs(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.status, done.err) == (0, "")
+    assert [line.split()[0] for line in done.out.splitlines()] == ["mnist-lightning", "torch", "lightning"]
+    assert done.out.splitlines()[0].split()[1] == __version__
+
+
+def test_hydras_completion_knows_groups_and_choices(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "mnist-lightning logger="
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    done = cli("-sc", "query=bash")
+    assert done.out.split() == [f"logger={name}" for name in ("csv", "mlflow", "none", "tensorboard", "wandb")]

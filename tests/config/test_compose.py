@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from mnist_lightning.__main__ import COMMANDS
-from mnist_lightning.config.build import build, build_callbacks
+from mnist_lightning.config.build import build, build_named
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import CONF_DIR, choices, compose_config, groups
 from mnist_lightning.config.errors import ConfigError
@@ -40,7 +40,8 @@ def test_every_choice_of_every_group_passes_its_rules_and_builds(choice: str) ->
 def test_every_choice_of_callbacks_passes_its_rules_and_builds(name: str) -> None:
     cfg = compose_config(f"callbacks={name}")
     check(cfg)
-    assert [isinstance(callback, L.Callback) for callback in build_callbacks(cfg)] == [True] * (name != "none")
+    built = build_named(cfg, "callbacks").values()
+    assert [isinstance(callback, L.Callback) for callback in built] == [True] * (name != "none")
 
 
 @pytest.mark.parametrize(

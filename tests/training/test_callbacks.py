@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning.config.build import build_callbacks
+from mnist_lightning.config.build import build_named
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
@@ -21,6 +21,7 @@ from mnist_lightning.evaluation.gate import Gate
 from mnist_lightning.training.callbacks import EpochBounds
 from mnist_lightning.training.fit import assemble, make_gate, run
 from mnist_lightning.training.lit_module import LitClassifier
+from mnist_lightning.training.loggers import NoLoggers
 from tests.conftest import (
     TINY,
     Finished,
@@ -150,7 +151,7 @@ def test_callbacks_of_ones_own_come_before_the_gate_and_the_checkpoints(
 
 def test_they_stand_in_their_order_behind_the_projects_own(tmp_path: Path) -> None:
     cfg = compose_config(*TINY, "callbacks=[lr_monitor,weight_averaging,early_stopping]")
-    names = [type(callback).__name__ for callback in assemble(cfg, tmp_path, make_gate(cfg)).trainer.callbacks]
+    names = [type(callback).__name__ for callback in assemble(cfg, tmp_path, make_gate(cfg), NoLoggers()).trainer.callbacks]
     ours = ["EpochBounds", "EpochTable", "Dashboard"]
     theirs = ["LearningRateMonitor", "EMAWeightAveraging", "EarlyStopping"]
     assert names == [*ours, *theirs, "Gate", "EpochCheckpoint", "EpochCheckpoint"]
@@ -174,7 +175,7 @@ BAD = {
 def test_what_is_no_callback_is_refused_in_a_line(words: str) -> None:
     cfg = own_recipe(*words.split())
     with pytest.raises(ConfigError) as caught:
-        build_callbacks(check(cfg) or cfg)
+        build_named(check(cfg) or cfg, "callbacks")
     assert str(caught.value).startswith(BAD[words])
     assert len(str(caught.value)) <= 200
 

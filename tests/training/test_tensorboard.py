@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
-from mnist_lightning.training import tensorboard
+from mnist_lightning.training import dashboard, tensorboard
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.signals import Interrupted
 from tests.conftest import TINY, assert_same_weights, at_call, killed_at, throw
@@ -181,5 +181,5 @@ def test_text_is_shown_as_it_is(text: str) -> None:
 
 def test_processes_are_put_back_in_the_order_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = torch.arange(14).view(7, 2)
-    monkeypatch.setattr(tensorboard, "gather_all_tensors", lambda part: [whole[rank::3] for rank in range(3)])
-    assert torch.equal(tensorboard._of_all_processes(whole[::3], 3), whole)
+    monkeypatch.setattr(dashboard, "gather_all_tensors", lambda part: [whole[rank::3] for rank in range(3)])
+    assert torch.equal(dashboard._of_all_processes(whole[::3], 3), whole)

@@ -88,7 +88,7 @@ def _compose(overrides: tuple[str, ...], directories: tuple[Path, ...], cwd: Pat
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
             return compose("config", overrides=list(overrides))
-        except ValueError as error:  # a group is set to a number
+        except (ValueError, TypeError) as error:  # a group is set to a number, or to a list of them
             raise HydraException(str(error)) from error
 
 

@@ -175,7 +175,9 @@ def _check_jobs(config: DictConfig) -> int:
             _check_directory(composed, number, taken)
         except ConfigError as error:
             lines |= dict.fromkeys(str(error).splitlines())
-        except ValueError as error:  # a group is set to a number
+        except OmegaConfBaseException:  # which may be a ValueError, too
+            raise
+        except (ValueError, TypeError) as error:  # a group is set to a number, or to a list of them
             raise HydraException(str(error)) from error
     if lines:
         raise ConfigError("\n".join(lines))

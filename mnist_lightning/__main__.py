@@ -53,6 +53,7 @@ def errors_as_lines(arguments: Sequence[str]) -> Iterator[None]:
     """Ends a command with lines in place of a traceback, and the exit status that goes with them."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print, and end with status 1
@@ -61,7 +62,7 @@ def errors_as_lines(arguments: Sequence[str]) -> Iterator[None]:
     except UserError as error:
         complain(str(error))
         sys.exit(BAD_CONFIG if isinstance(error, ConfigError) else FAILED)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         if wants_traceback:
             raise
         from mnist_lightning.config.explain import explain

@@ -16,7 +16,7 @@ from tests.floor import constraints
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text("utf-8")
-PAGES = "".join(path.read_text("utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md")))
+PAGES = "".join(path.read_text("utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md")) if path.stem != "your_own")
 TEXT = (README + PAGES).replace("\\\n", "").replace("$seed", "0")
 COMMANDS = sorted({line.split("  #")[0].strip() for line in re.findall(r"^.*-m mnist_lightning .*$", TEXT, re.MULTILINE)})
 

@@ -64,6 +64,9 @@ def _check(module: str, paths: list[Path]) -> None:
         raise ConfigError(f"init {module}: is no name of a module; use small letters, digits and _, as in my_net")
     if there := [path.as_posix() for path in paths if path.exists()]:
         raise ConfigError(f"init {module}: {there[0]} exists already and is not overwritten; use another name")
+    above = [parent for path in paths for parent in path.parents if parent.exists() and not parent.is_dir()]
+    if above:
+        raise ConfigError(f"init {module}: {above[0].as_posix()} is a file, where a folder is needed; move or rename it")
     if module in choices("model"):
         raise ConfigError(f"init {module}: model={module} is there already; use another name")
     if importlib.util.find_spec(module):

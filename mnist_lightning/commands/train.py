@@ -29,10 +29,10 @@ def main(arguments: list[str]) -> int:
     try:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like
     except Refused as refusal:
-        if type(refusal.error) is ValueError:  # of a job: a group is set to a number or to null
+        if type(refusal.error) in (ValueError, TypeError, UnicodeDecodeError):  # of a job: see `compose_config`
             raise HydraException(str(refusal.error)) from refusal.error
-        raise refusal.error from None
-    except ValueError as error:
+        raise refusal.error from refusal.error.__cause__
+    except (ValueError, TypeError) as error:
         if isinstance(error.__cause__, OSError):  # run.log cannot be opened
             raise error.__cause__ from None
         raise HydraException(str(error)) from error  # as above, of a single run

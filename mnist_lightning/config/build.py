@@ -3,7 +3,6 @@
 import inspect
 import pkgutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -13,10 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.config import own_code
 from mnist_lightning.config.compose import CONF_DIR
-from mnist_lightning.config.errors import ConfigError, one_line, typed
+from mnist_lightning.config.errors import ConfigError, fitted, one_line, typed
 
 OURS = "mnist_lightning."
-MAX_REASON = 110  # characters
 # What each group may be built to, by import path: torch and lightning take seconds to import.
 MODULE = ("torch.nn.Module",)
 KINDS = {
@@ -24,7 +22,7 @@ KINDS = {
     "optimizer": ("torch.optim.Optimizer",),
     "scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
     "augmentation": ("collections.abc.Callable",),
-    "data": ("mnist_lightning.data.datamodule.DigitsDataModule",),
+    "data": ("mnist_lightning.data.DigitsDataModule",),
     "trainer": ("lightning.Trainer",),
     "trainer.callbacks": ("lightning.Callback",),
     "trainer.profiler": ("lightning.pytorch.profilers.Profiler",),
@@ -40,7 +38,6 @@ KINDS = {
 FOR_THE_RUN = ("interval", "monitor")  # keys of the scheduler that are not for its class
 LATER = {"optimizer": ("params",), "scheduler": ("optimizer", "total_steps")}  # arguments that the run gives
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-LONGEST = 200  # characters of a message
 
 
 def build(cfg: DictConfig, group: str, **more: Any) -> Any:
@@ -87,12 +84,7 @@ def _build(node: dict[str, Any], key: str, more: dict[str, Any]) -> Any:
 
 def refusal(key: str, target: str, error: object) -> ConfigError:
     """What a class said of its arguments, in a line."""
-    return ConfigError(_fitted(f"{key}: {target} refuses it: ", one_line(error), f"; change {key}.ARGUMENT=VALUE or its class"))
-
-
-def _fitted(start: str, text: str, end: str = "") -> str:
-    """A message whose middle is cut where it would be too long."""
-    return f"{start}{textwrap.shorten(text, max(20, LONGEST - len(start + end)), placeholder=' ...')}{end}"
+    return ConfigError(fitted(f"{key}: {target} refuses it: ", one_line(error), f"; change {key}.ARGUMENT=VALUE or its class"))
 
 
 def refuse_strangers(cfg: DictConfig, groups: Iterable[str] = KINDS) -> None:
@@ -144,8 +136,8 @@ def _find(key: str, path: str) -> Callable[..., Any]:
     try:
         found = own_code.find(path)
     except (Exception, SystemExit) as error:  # whatever a file of the user's does
-        why = textwrap.shorten(own_code.reason(error), MAX_REASON, placeholder=" …")
-        raise ConfigError(f"{key}._target_={path}: cannot be imported: {why}; give a class's import path") from error
+        start = f"{key}._target_={path}: cannot be imported: "
+        raise ConfigError(fitted(start, own_code.reason(error), f"; {_way_out(error, path)}")) from error
     returned = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
     if isinstance(returned, str):  # from __future__ import annotations
         returned = getattr(inspect.getmodule(found), returned, None)
@@ -155,6 +147,13 @@ def _find(key: str, path: str) -> Callable[..., Any]:
         wanted = " and no ".join(kinds)
         raise ConfigError(f"{key}._target_={path}: is no {wanted}; name such a class, or a function annotated to return one")
     return cast(Callable[..., Any], found)
+
+
+def _way_out(error: BaseException, path: str) -> str:
+    module = path.partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == module:
+        return f"type the command where {module}.py lies, or install {module}"
+    return "mend that line" if own_code.line_of(error) else "give a class's import path"
 
 
 def _check_arguments(target: Callable[..., Any], node: dict[str, Any], key: str, more: dict[str, Any]) -> None:
@@ -169,7 +168,7 @@ def _check_arguments(target: Callable[..., Any], node: dict[str, Any], key: str,
         for name, value in given.items():
             if name not in parameters:
                 start = f"{key}.{name}={typed(value)}: {target.__name__} takes no {name}; it takes "
-                raise ConfigError(_fitted(start, ", ".join(names)))
+                raise ConfigError(fitted(start, ", ".join(names)))
     # The first of an optimizer and of a scheduler is the run's, whatever its name.
     for name in () if "_args_" in node else names[key in LATER :]:
         parameter = parameters[name]

@@ -12,11 +12,12 @@ from mnist_lightning.config.rules import Config
 
 # Packages of the extras that loggers need, by the extra, which has the name of the choice.
 EXTRAS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+BASES = {"data": "base/loading@_here_", "trainer": "default"}  # what a YAML of the user's own builds on
 
 
 def check(cfg: DictConfig) -> None:
     """Checks a configuration, without its `hydra` node, against every rule at once; raises a ConfigError of all their lines."""
-    values = OmegaConf.to_container(cfg, resolve=True)
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     try:
         Config.model_validate(values)
     except ValidationError as error:
@@ -40,9 +41,14 @@ def _line(detail: ErrorDetails, values: Any) -> str:
             keys.append(str(part))
             node = node[part]
     key = ".".join(keys)
+    if key.endswith("_target_"):
+        return f"{key}={typed(node)}: must be a class's import path, such as my_net.MyNet"
+    if detail["type"] in ("model_type", "dict_type"):
+        return f"{key}={typed(node)}: must be keys with values, such as _target_: my_net.MyNet"
     if detail["type"] == "missing":
         missing = ".".join([*keys, str(detail["loc"][-1])])
-        return f"{missing}: the key is missing; give {missing}=VALUE"
+        base = f", or begin its YAML with defaults: [{BASES[keys[0]]}]" if keys and keys[0] in BASES else ""
+        return f"{missing}: the key is missing; give {missing}=VALUE{base}"
     if detail["type"] == "extra_forbidden":
         return f"{key}={typed(node)}: there is no such key"
     return f"{key}={typed(node)}: {detail['msg'][0].lower()}{detail['msg'][1:]}"

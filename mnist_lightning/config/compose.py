@@ -94,7 +94,7 @@ def compose_job(*overrides: str) -> DictConfig:
     with hydra_of_conf():
         try:
             return compose(_primary[0], overrides=list(overrides), return_hydra_config=True)
-        except ValueError as error:  # a group is set to a number
+        except (ValueError, TypeError) as error:  # a group is set to a number, or to a list of them
             raise HydraException(str(error)) from error
 
 

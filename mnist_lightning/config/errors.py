@@ -1,6 +1,9 @@
 """Errors that a user can act on, and how they are put."""
 
+import textwrap
 from typing import Any
+
+LONGEST = 200  # characters of a message
 
 
 class UserError(Exception):
@@ -17,6 +20,11 @@ class ConfigError(UserError, ValueError):
 def one_line(error: object) -> str:
     """Any message as a single line."""
     return " ".join(str(error).split())
+
+
+def fitted(start: str, text: str, end: str = "") -> str:
+    """A message whose middle is cut where it would be too long."""
+    return f"{start}{textwrap.shorten(text, max(20, LONGEST - len(start + end)), placeholder=' ...')}{end}"
 
 
 def typed(value: Any) -> str:

@@ -63,16 +63,21 @@ def refresh(cfg: DictConfig) -> None:
     _seen_ns.update(changed_ns)
 
 
-def reason(error: BaseException) -> str:
-    """What is wrong and, in a file of the user's own, where: `NameError: name 'x' is not defined (net.py, line 3)`."""
+def line_of(error: BaseException) -> str:
+    """Where in a file of the user's own something was raised: `net.py, line 3`; empty where it was not."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         frames.append((error.filename or "", error.lineno))
-    own = [f"{Path(name).name}, line {line}" for name, line in frames if _is_own(Path(name))]
+    return next((f"{Path(name).name}, line {line}" for name, line in reversed(frames) if _is_own(Path(name))), "")
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong and, in a file of the user's own, where: `NameError: name 'x' is not defined (net.py, line 3)`."""
     what = one_line(error.msg if isinstance(error, SyntaxError) else error)
     if not isinstance(error, (ImportError, AttributeError, ValueError, TypeError)):
         what = f"{type(error).__name__}: {what}" if what else type(error).__name__
-    return f"{what} ({own[-1]})" if own else what
+    line = line_of(error)
+    return f"{what} ({line})" if line else what
 
 
 def own_files(cfg: DictConfig) -> list[Path]:

@@ -180,6 +180,12 @@ class Published:
         return self.rotation(images)
 
 
+DONE_ALREADY = {
+    "Normalize": "every image is normalised by data.mean and data.std",
+    "ToTensor": "every image is a tensor in [0, 1] already",
+}
+
+
 class PerImage:
     """A transform of torchvision's on each image by itself, since it would draw once for a batch; slower by far.
 
@@ -187,8 +193,9 @@ class PerImage:
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
-        if any(type(part).__name__ == "Normalize" for part in (transform, *getattr(transform, "transforms", ()))):
-            raise ConfigError("augmentation: every image is normalised by data.mean and data.std; leave Normalize out")
+        for part in (transform, *getattr(transform, "transforms", ())):
+            if why := DONE_ALREADY.get(name := type(part).__name__):
+                raise ConfigError(f"augmentation: {why}; leave {name} out")
         self.transform = transform
 
     def __call__(self, images: Tensor) -> Tensor:

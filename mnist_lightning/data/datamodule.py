@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data import mnist_files, synthetic
 from mnist_lightning.data.augmentation import LabelMix, of_batches
 from mnist_lightning.data.batches import Batch, IndexBatches, InMemoryImages, balanced_split
@@ -57,12 +58,15 @@ class DigitsDataModule(L.LightningDataModule):
 
     def load(self) -> dict[str, Batch]:
         """Reads or draws "train" and "test": uint8 images `(N, 28, 28)` and int64 labels `(N,)`."""
-        raise NotImplementedError
+        raise ConfigError(f"data: {type(self).__name__} has no method load, which returns its images and labels")
 
     def setup(self, stage: str) -> None:
         if self.splits:  # fit, then test: read once
             return
         data = self.load()
+        if not self.name:
+            raise ConfigError(f"data: {type(self).__name__} has no name, by which a gate knows it; give the class a `name`")
+        _check(type(self).__name__, data)
         images, labels = data["train"]
         train, val = balanced_split(labels, self.val_images, self.seed)
         splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": data["test"]}
@@ -122,6 +126,27 @@ class DigitsDataModule(L.LightningDataModule):
         """The network's input: uint8 `(N, 28, 28)` to float32 `(N, 1, 28, 28)`, augmented if asked, normalised."""
         images = images[:, None].float()
         return normalize(self.augmentation(images) if augment else images, self.mean, self.std)
+
+
+def _check(name: str, data: Any) -> None:
+    """Refuses what a class of the user's own loads where it is not what `load` promises; a ConfigError says what it is."""
+    for split in ("train", "test"):
+        try:
+            images, labels = data[split]
+            count = len(images)
+        except (LookupError, TypeError, ValueError):
+            raise ConfigError(
+                f'data: {name}.load must return {{"train": (images, labels), "test": (images, labels)}}'
+            ) from None
+        wanted = (("images", images, torch.uint8, (count, 28, 28)), ("labels", labels, torch.int64, (count,)))
+        for what, part, dtype, shape in wanted:
+            if not isinstance(part, Tensor) or part.dtype != dtype or part.shape != shape:
+                found = f"{part.dtype} {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+                raise ConfigError(f"data: {name}.load: {split} {what} are {found}; wanted are {dtype} {shape}")
+        if not count:
+            raise ConfigError(f"data: {name}.load: there are no {split} images")
+        if labels.min() < 0 or labels.max() > 9:
+            raise ConfigError(f"data: {name}.load: {split} labels go from {labels.min()} to {labels.max()}; wanted are 0 to 9")
 
 
 def normalize(images: Tensor, mean: float = MEAN, std: float = STD) -> Tensor:

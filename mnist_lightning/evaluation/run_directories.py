@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning.config.compose import flatten, read_config
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError, fitted, one_line
 from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.files import Stamp, read_text, stamp
 
@@ -61,6 +61,11 @@ class Run:
     def finished(self) -> bool:
         """Whether it is a result: trained to the end and judged."""
         return self.status in (PASSED, MISSED)
+
+    @property
+    def left_out(self) -> str:
+        """What is said of a run that is no result."""
+        return fitted(f"{self.directory}: left out, {self.status}: ", self.why)
 
 
 def find_runs(directories: Iterable[Path]) -> list[Run]:

@@ -35,7 +35,7 @@ def collect(directories: Iterable[Path], preset: str) -> "pd.DataFrame":
             changed = " ".join(f"{key}={str(value).replace(' ', '')}" for key, value in changes.items())
             rows.append({"preset": preset, "changed": changed} | _measured(run))
         else:
-            complain(f"{run.directory}: left out, {run.status}: {run.why}")
+            complain(run.left_out)
     return pd.DataFrame([{key: "" if value is None else str(value) for key, value in row.items()} for row in rows])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import Run, shown
 from mnist_lightning.evaluation.verdict import percent
 from mnist_lightning.study import curves
@@ -26,7 +26,7 @@ def make_report(runs: Sequence[Run], trust: bool = False) -> dict[str, Any]:
     """
     finished, others = [run for run in runs if run.finished], [run for run in runs if not run.finished]
     for run in others:
-        complain(f"{run.directory}: left out, {run.status}: {one_line(run.why)}")
+        complain(run.left_out)
     if not finished:
         raise ConfigError("no run is finished (verdict.json), so that there is nothing to report; train one to its end first")
     configurations = configurations_of(finished, trust)

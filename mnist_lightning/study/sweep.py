@@ -173,7 +173,7 @@ def _check_jobs(config: DictConfig) -> int:
             lines |= dict.fromkeys(str(error).splitlines())
         except OmegaConfBaseException:  # which may be a ValueError, too
             raise
-        except ValueError as error:  # a group is set to a number
+        except (ValueError, TypeError) as error:  # a group is set to a number, or to a list of them
             raise HydraException(str(error)) from error
     if lines:
         raise ConfigError("\n".join(lines))

@@ -43,6 +43,12 @@ def test_nothing_is_overwritten(cli: Callable[..., Finished], there: str) -> Non
     assert Path(there).read_text("utf-8") == "precious"
 
 
+def test_a_file_where_a_folder_is_needed_is_named(cli: Callable[..., Finished]) -> None:
+    Path("conf").write_text("precious", "utf-8")
+    assert one_error(cli("init", "my_net"), 2).startswith("init my_net: conf is a file, where a folder is needed; ")
+    assert [path.name for path in Path().iterdir()] == ["conf"]
+
+
 @pytest.mark.slow
 def test_the_script_finds_what_python_m_finds(cli: Callable[..., Finished]) -> None:
     cli("init", "my_net")

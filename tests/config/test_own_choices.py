@@ -47,7 +47,8 @@ def words(request: pytest.FixtureRequest, cli: Cli) -> tuple[str, ...]:
 
 
 def test_every_command_that_composes_finds_the_choices_and_names_them(cli: Cli, words: tuple[str, ...]) -> None:
-    known = "there is no such choice; model must be one of mine, net1, net2, net3, shared, two_pool"
+    known = "there is no such choice; model must be one of mine, net1, net2, net3, shared, two_pool; "
+    known += "one of your own: conf/model/NAME.yaml"
     for command in ("train", "summary", "benchmark"):
         assert one_error(cli(command, "model=5", *words, "seed=1"), 2) == f"model=5: {known}"
     assert one_error(cli("--multirun", "model=nine", *words), 2) == f"model=nine: {known}"
@@ -62,6 +63,38 @@ def test_a_key_that_is_none_is_told_from_those_of_the_own_class(cli: Cli) -> Non
     assert line == "model.lay=4: there is no key lay; model has width; +model.lay=4 adds an argument of the class"
     assert one_error(cli("-m", "seed=range(3)", "model=mine,net1", "model.lay=4"), 2) == line
     assert one_error(cli("-m", "model=mine,5"), 2).startswith("model=mine,5: ")
+
+
+BROKEN = {  # conf/model/mine.yaml, and what is said of it
+    b"_target_: a.B\n width: [1": "model=mine: conf/model/mine.yaml, line 2: mapping values are not allowed here",
+    b"_target_: a.B\nc: 1\nc: 2": "model=mine: conf/model/mine.yaml, line 3: found duplicate key c; mend that line",
+    "# ü".encode("utf-16"): "model=mine: its YAML is no UTF-8 text (",
+    b"- a": "model=['a']: must be keys with values, such as _target_: my_net.MyNet",
+    b"_target_: my-net.MyNet": "model._target_=my-net.MyNet: must be a class's import path, such as my_net.MyNet",
+    b"_target_: 4": "model._target_=4: must be a class's import path, such as my_net.MyNet",
+    b"_target_: a.B\nc: ???": "model.c: the key needs a value; give model.c=VALUE",
+    b"_target_: a.B\nc: ${d}": "model.c: Interpolation key 'd' not found",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_what_is_wrong_with_an_own_yaml_is_a_line(cli: Cli, text: bytes) -> None:
+    Path("conf/model").mkdir(parents=True)
+    Path("conf/model/mine.yaml").write_bytes(text)
+    for words in (("summary", "model=mine"), ("-m", "model=net3,mine")):
+        line = one_error(cli(*words), 2)
+        assert line.replace("net3,", "").startswith(BROKEN[text])
+        assert len(line) <= 200
+
+
+@pytest.mark.parametrize("command", [(), ("summary",)])
+def test_a_list_for_a_group_and_a_group_of_another_project_are_a_line(cli: Cli, command: tuple[str, ...]) -> None:
+    Path("conf/logging").mkdir(parents=True)
+    Path("conf/logging/short.yaml").write_text("a: [", "utf-8")
+    assert one_error(cli(*command, "model=[1]"), 2).startswith("model=[1]: there is no such choice; ")
+    line = one_error(cli(*command, "logging=short"), 2)
+    assert line == "logging=short: the configuration has no group logging; +logging=short adds it"
+    assert cli("summary").status == 0
 
 
 def test_an_own_experiment_trains_an_own_network_in_a_run_and_a_sweep(cli: Cli, tmp_path: Path) -> None:

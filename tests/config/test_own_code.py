@@ -47,6 +47,18 @@ def test_what_is_wrong_with_a_file_is_one_line(cli: Cli, fault: str) -> None:
         assert len(line) <= 190
 
 
+def test_the_way_out_is_that_of_the_fault(cli: Cli) -> None:
+    """A file that is elsewhere, one with a fault, a name that it has not."""
+    Path("my_file.py").write_text("import nowhere\n", "utf-8")
+    Path("my_other.py").write_text("", "utf-8")
+    for target, way_out in {
+        "my_files.Net": "type the command where my_files.py lies, or install my_files",
+        "my_file.Net": "No module named 'nowhere' (my_file.py, line 1); mend that line",
+        "my_other.Net": "module 'my_other' has no attribute 'Net'; give a class's import path",
+    }.items():
+        assert one_error(cli("summary", *OWN[:2], f"model._target_={target}"), 2).endswith(way_out)
+
+
 def test_a_sweep_and_an_evaluation_say_it_too(cli: Cli, tmp_path: Path) -> None:
     Path("my_parts.py").write_text("hidden = 3\n", "utf-8")
     Path("my_file.py").write_text(GOOD, "utf-8")

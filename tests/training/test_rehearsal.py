@@ -56,6 +56,11 @@ REFUSED = [  # group, class and arguments, and what is said of them; {} is the i
     ("augmentation", "RandomRotation degrees=-9", "augmentation: {} refuses it: If degrees is a single number"),
     ("augmentation", "RandomCrop size=24", "augmentation: {} refuses it: it makes torch.float32 (2, 1, 24, 24) of "),
     ("augmentation", "MixUp num_classes=10 alpha=-1", "augmentation: {} refuses it: "),
+    (
+        "augmentation",
+        'Compose transforms=[{"_target_":torchvision.transforms.ToTensor}]',
+        "augmentation: every image is a tensor ",
+    ),
     ("augmentation", "Normalize mean=[0.1] std=[0.3]", "augmentation: every image is normalised by data.mean and data.std; "),
 ]
 

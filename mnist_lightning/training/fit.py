@@ -21,7 +21,7 @@ from mnist_lightning.config.errors import ConfigError, UserError, one_line
 from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
-from mnist_lightning.evaluation.run_directories import lock
+from mnist_lightning.evaluation.run_directories import lock, read_run
 from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
 from mnist_lightning.models.probe import probe
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
@@ -36,7 +36,7 @@ from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.loggers import Loggers, NoLoggers
 from mnist_lightning.training.memory import keep_freed
 from mnist_lightning.training.rehearsal import rehearse
-from mnist_lightning.training.resume import Taken, code_of, look, take_up
+from mnist_lightning.training.resume import Taken, code_of, look, set_aside, take_up
 from mnist_lightning.training.schedules import Schedule
 from mnist_lightning.training.trainer import make_trainer
 
@@ -221,6 +221,8 @@ def quieten() -> None:
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:
     """Makes the directory this run's own by its resolved configuration."""
+    if (output_dir / "config.yaml").exists() and read_run(output_dir).verdict.get("exit_status") == BAD_CONFIG:
+        set_aside(output_dir)  # it was refused before it trained; the corrected command may have its place
     if (output_dir / "config.yaml").exists():
         raise ConfigError(
             f"{output_dir}: the directory holds a run already (config.yaml); "

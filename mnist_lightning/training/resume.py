@@ -28,7 +28,7 @@ def take_up(directory: Path, cfg: DictConfig) -> Taken:
     remove_parts(directory)
     taken = look(directory, cfg)
     if taken == Taken() and (directory / "config.yaml").exists():
-        _set_aside(directory)
+        set_aside(directory)
     return taken
 
 
@@ -70,7 +70,7 @@ def _epochs(checkpoint: Path) -> int:
         return 0
 
 
-def _set_aside(directory: Path) -> None:
+def set_aside(directory: Path) -> None:
     """Moves a run's files into a folder of their own beside the ones to come; the log goes on."""
     number = 1 + sum(path.name.startswith(SET_ASIDE) for path in directory.iterdir())
     folder = directory / f"{SET_ASIDE}{number}"

@@ -159,7 +159,7 @@ def test_a_run_of_one_process_is_the_first_whatever_a_launcher_left_behind(
 def test_the_place_of_a_run_that_was_refused_is_free_for_the_corrected_command(tmp_path: Path) -> None:
     wrong = compose_config(*TINY)
     wrong.model = {"_target_": "torch.nn.Flatten"}
-    with pytest.raises(ConfigError, match="^model: Flatten returns"):
+    with pytest.raises(ConfigError, match=r"^model: Flatten returns"):
         run(wrong, tmp_path)
     assert read_verdict(tmp_path)["exit_status"] == 2
     assert run(compose_config(*TINY), tmp_path).passed

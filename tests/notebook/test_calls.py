@@ -89,6 +89,7 @@ def test_a_missed_gate_is_a_verdict_and_no_error() -> None:
 
 
 def test_an_interrupted_cell_leaves_a_run_that_resumes_bit_for_bit_and_a_kernel_that_can_be_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background has not
     cfg, handler = ml.compose(*TWO_EPOCHS), signal.getsignal(signal.SIGINT)
     straight = ml.run(cfg)
     other = ml.compose(*TWO_EPOCHS, "hydra.run.dir=stopped")

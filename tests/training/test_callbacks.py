@@ -158,7 +158,7 @@ def test_they_stand_in_their_order_behind_the_projects_own(tmp_path: Path) -> No
 
 
 BAD = {
-    "+callbacks.mine=3": "callbacks.mine=3: input should be a valid dictionary",
+    "+callbacks.mine=3": "callbacks.mine=3: must be keys with values",
     "+callbacks.mine.a=3": "callbacks.mine._target_: the key is missing; give callbacks.mine._target_=VALUE",
     "+callbacks.mine._target_=torch.nn.Linear": "callbacks.mine._target_=torch.nn.Linear: is no lightning.Callback; ",
     f"+callbacks.mine._target_={__name__}.Mine": "callbacks.mine.word: Mine needs it; give +callbacks.mine.word=VALUE",

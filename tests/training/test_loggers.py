@@ -114,7 +114,7 @@ REFUSED = {
     "+trainer.logger=true": "trainer.logger=true: loggers are a group: ",
     "+trainer.logger=[{_target_:lightning.pytorch.loggers.CSVLogger}]": "trainer.logger=[",
     "logger=nothing": "logger=nothing: there is no such choice; logger must be one of csv, mlflow, none, tensorboard, wandb",
-    "+logger.mine=3": "logger.mine=3: input should be a valid dictionary",
+    "+logger.mine=3": "logger.mine=3: must be keys with values",
     "+logger.mine._target_=torch.nn.Linear": "logger.mine._target_=torch.nn.Linear: is no lightning.pytorch.loggers.Logger",
     "+logger.mine._target_=lightning.pytorch.loggers.CSVLogger": "logger.mine.save_dir: CSVLogger needs it; give +logger.",
 }

@@ -25,6 +25,7 @@ KINDS = {
     "data": ("mnist_lightning.data.DigitsDataModule",),
     "trainer": ("lightning.Trainer",),
     "trainer.callbacks": ("lightning.Callback",),
+    "trainer.logger": ("lightning.pytorch.loggers.Logger",),
     "trainer.profiler": ("lightning.pytorch.profilers.Profiler",),
     "trainer.plugins": (
         "lightning.pytorch.plugins.Precision",

@@ -9,7 +9,7 @@ from mnist_lightning.config.errors import typed
 from mnist_lightning.config.fields import Group, Whole
 
 # Arguments that take objects, each by its `_target_`; a run adds its own to them.
-OBJECTS = ("callbacks", "plugins")
+OBJECTS = ("callbacks", "logger", "plugins")
 # Arguments that do not go with a run, the values that change nothing, and what to do instead.
 REFUSED = {
     "callbacks": ((None,), "takes a list of {_target_: CLASS, ...}; or choose callbacks=..."),

@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from mnist_lightning import files
-from mnist_lightning.config.build import build_named
+from mnist_lightning.config.build import build_named, build_objects
 from mnist_lightning.config.errors import one_line
 from mnist_lightning.evaluation.run_directories import settings, shown
 from mnist_lightning.evaluation.verdict import INTERRUPTED, Verdict
@@ -48,6 +48,7 @@ class Loggers:
 
     def __init__(self, cfg: DictConfig, directory: Path, epochs: int = 0) -> None:
         built: dict[str, Logger] = build_named(cfg, "logger", directory=directory)
+        built |= {f"trainer.logger.{i}": logger for i, logger in enumerate(build_objects(cfg, "logger"))}
         self.told: dict[str, int] = {}  # epochs
         self.failed: set[str] = set()
         for name, logger in built.items():

@@ -112,7 +112,7 @@ def test_a_logger_that_fails_is_told_of_in_a_line_and_the_run_goes_on(cli: Cli, 
 REFUSED = {
     "+trainer.logger=false": "trainer.logger=false: loggers are a group: logger=none, logger=[tensorboard,csv], or ",
     "+trainer.logger=true": "trainer.logger=true: loggers are a group: ",
-    "+trainer.logger=[{_target_:lightning.pytorch.loggers.CSVLogger}]": "trainer.logger=[",
+    "+trainer.logger=[{_target_:torch.nn.Identity}]": "trainer.logger.0._target_=torch.nn.Identity: is no ",
     "logger=nothing": "logger=nothing: there is no such choice; logger must be one of csv, mlflow, none, tensorboard, wandb",
     "+logger.mine=3": "logger.mine=3: must be keys with values",
     "+logger.mine._target_=torch.nn.Linear": "logger.mine._target_=torch.nn.Linear: is no lightning.pytorch.loggers.Logger",

@@ -31,7 +31,7 @@ test: $(READY)  ## run the tests that a change needs, side by side (4 minutes on
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY)  ## run the rest: kills, launchers, browser, odd command lines (8 minutes)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "slow and not ray"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "slow and not ray and not torture"
 
 ray: $(READY)  ## run the tests that need Ray, and install it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
@@ -49,6 +49,7 @@ floor: $(READY)  ## run all tests with the oldest versions that pyproject.toml a
 	.venv-floor/bin/python -m pytest -m "not ray" -W ignore::DeprecationWarning
 
 torture: $(READY)  ## inject every fault of docs/reliability.md (about 40 minutes); make torture FAULT_SEED=1 repeats another draw
+	$(BIN)/python -m pytest -m torture
 	FAULTS=all FAULT_SEED=$(FAULT_SEED) $(BIN)/python -m pytest -m "not ray" tests/faults
 
 bench: $(READY)  ## measure a training step against the published loop and the machine (5 minutes)

@@ -17,7 +17,7 @@ def printable(text: object) -> str:
 
 def watched() -> bool:
     """Whether a bar that moves has somebody to look at it: at a terminal, or in a notebook's cell."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def path_as_typed(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lightning.terminal import complain
-from tests.conftest import TINY, leave_run, only_run, read_verdict, spawn
+from tests.conftest import TINY, finish, leave_run, only_run, read_verdict, spawn
 
 
 def test_an_error_is_one_printable_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,9 +70,9 @@ def test_a_command_that_only_prints_fails_where_nothing_can_be_printed(tmp_path:
 
 @pytest.mark.slow
 def test_each_line_goes_out_as_it_is_printed(tmp_path: Path) -> None:
-    process = spawn(*TINY, "trainer.max_epochs=15", "data.train_images=3000", cwd=tmp_path)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("epoch  1/15")
-    assert process.poll() is None
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 129
+    with spawn(*TINY, "trainer.max_epochs=15", "data.train_images=3000", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("epoch  1/15")
+        assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        assert finish(process, timeout_s=60).status == 129

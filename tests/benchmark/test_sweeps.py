@@ -7,7 +7,7 @@ from mnist_lightning.benchmark.sweeps import Side
 from tests.conftest import TINY
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_sweeps_are_timed_with_what_their_jobs_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "THROUGHPUT", (Side(2, 1),))
     monkeypatch.setattr(sweeps, "OVERHEAD", (Side(1, 1),))

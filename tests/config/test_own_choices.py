@@ -107,7 +107,7 @@ def test_an_own_experiment_trains_an_own_network_in_a_run_and_a_sweep(cli: Cli, 
     assert "2 of 2 jobs finished" in sweep.out
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_a_launchers_processes_find_an_own_network(cli: Cli, tmp_path: Path) -> None:
     leave_choices(tmp_path / "conf")
     for launcher in ("joblib", "submitit_local"):

@@ -79,7 +79,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fit(trainer: L.Trainer, classifier: LitClassifier, **kwargs: object) -> None:
         [gate] = [callback for callback in trainer.callbacks if isinstance(callback, Gate)]
-        gate.params, gate.dataset = count_parameters(classifier.net), "nothing"
+        gate.params, gate.dataset, gate.epochs = count_parameters(classifier.net), "nothing", 1
 
     monkeypatch.setattr(L.Trainer, "fit", fit)
     monkeypatch.setattr(L.Trainer, "test", lambda *args, **kwargs: None)

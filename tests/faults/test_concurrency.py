@@ -75,16 +75,16 @@ def test_a_second_run_is_refused_and_changes_nothing(cli: Cli, tmp_path: Path) -
 def test_a_job_that_outlives_its_sweep_is_not_run_beside_itself(cli: Cli, tmp_path: Path) -> None:
     """As under a launcher of processes whose own process was killed: the sweep goes on but for that job."""
     command = ("--multirun", *TINY, "seed=0,1", "hydra.sweep.dir=sweep", "resume=true")
-    done = finish(spawn(*command, cwd=tmp_path))
+    done = cli(*command)
     assert done.status == 0, done.err
     [job] = {path.parent for path in tmp_path.rglob("verdict.json") if read_verdict(path.parent)["seed"] == 1}
     (job / "verdict.json").unlink()
     with held(job):
-        done = finish(spawn(*command, cwd=tmp_path))
+        done = cli(*command)
         assert done.status == 1
         assert AT_WORK.fullmatch(done.err), done.err
         assert "1 of 2 jobs finished" in done.out
-    done = finish(spawn(*command, cwd=tmp_path))
+    done = cli(*command)
     assert (done.status, done.out.count("KEPT")) == (0, 1)
 
 

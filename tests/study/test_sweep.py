@@ -59,7 +59,7 @@ def test_presets_of_sweeps_are_as_large_as_they_say(preset: str, num_jobs: int) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.torture)])
 def test_jobs_run_side_by_side_with_a_thread_each(tmp_path: Path, launcher: str) -> None:
     """In processes of their own, with the same table, one failing job among them; and the sweep resumes."""
     command = (*TINY, "gate.on_miss=warn", "--multirun", "optimizer.lr=0.1,1e30", "seed=0,1", f"hydra/launcher={launcher}")

@@ -46,7 +46,7 @@ def test_it_ends_with_the_gates_status(tmp_path: Path) -> None:
     assert done.out.count("MISSED") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
 def test_torchrun_goes_on_after_one_of_its_processes_was_killed(tmp_path: Path) -> None:
     """Each process looks at the directory by itself, and they see the same checkpoint to go on from."""

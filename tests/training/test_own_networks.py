@@ -15,6 +15,16 @@ from mnist_lightning.training.fit import run
 from tests.conftest import TINY, Finished, one_error
 from tests.models import networks
 
+# Of each kind one; of the others `make torture` exports each.
+EXPORTED = (
+    networks.Functional,
+    networks.Branches,
+    networks.Rows,
+    networks.OwnForward,
+    networks.NoStatistics,
+    networks.Branching,
+)
+
 
 def config(network: type[nn.Module], *overrides: str, **arguments: object) -> DictConfig:
     """Of a run of one of these networks, which need not be over its budget or reach a target."""
@@ -45,7 +55,10 @@ def test_a_network_that_does_not_fit_is_refused_before_any_data_is_read(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporters
-@pytest.mark.parametrize("network", networks.GOOD)
+@pytest.mark.parametrize(
+    "network",
+    [network if network in EXPORTED else pytest.param(network, marks=pytest.mark.torture) for network in networks.GOOD],
+)
 def test_each_has_pictures_and_a_table_and_can_be_exported_and_reported(
     network: type[nn.Module], tmp_path: Path, cli: Callable[..., Finished]
 ) -> None:

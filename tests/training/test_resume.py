@@ -181,7 +181,7 @@ def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path: P
     assert unbroken.status == 0, unbroken.err
     moments = random.Random(0)
     finished_at: dict[Path, int] = {}
-    for _ in range(3):
+    for _ in range(2):
         process = spawn(*command, "hydra.sweep.dir=broken", "resume=true", cwd=tmp_path)
         time.sleep(moments.uniform(2.0, 9.0))
         process.kill()

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import logging
 import os
 import signal
 import struct
@@ -110,6 +111,9 @@ def cli(
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             HydraConfig.instance().cfg = None  # Hydra keeps that of --cfg
+            for handler in [one for one in logging.getLogger().handlers if isinstance(one, logging.FileHandler)]:
+                logging.getLogger().removeHandler(handler)  # run.log, which ends with the process otherwise
+                handler.close()
         out, err = capfd.readouterr()
         return Finished(status, out, err)
 

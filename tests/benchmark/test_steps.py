@@ -19,7 +19,7 @@ from tests.conftest import Finished
 FEW = ("data=synthetic", "data.train_images=400", "data.test_images=100", "data.batch_size=16", "trainer.accelerator=cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_command_measures_all_contestants_and_writes_json(cli: Callable[..., Finished], tmp_path: Path) -> None:
     done = cli("benchmark", *FEW, "--rounds", 1, "--steps", 2, "--out", "bench.json")
     assert done.status == 0, done.err

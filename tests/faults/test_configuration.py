@@ -132,7 +132,7 @@ def _judge(command: list[str], done: Finished, cwd: Path) -> None:
 def test_any_command_line_runs_or_is_refused_in_a_clear_line(
     trials: Trials, cli: Callable[..., Finished], untrained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for trial in trials("configuration", few=30, all=2000):
+    for trial in trials("configuration", few=20, all=2000):
         cwd = tmp_path / f"{trial.number}"
         cwd.mkdir()
         monkeypatch.chdir(cwd)

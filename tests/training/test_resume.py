@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mnist_lightning.training.fit import run
 from mnist_lightning.training.resume import Taken, take_up
 from tests.conftest import (
     TINY,
+    Finished,
     assert_same_weights,
     at_call,
     finish,
@@ -149,7 +151,7 @@ def test_ckpt_path_last_is_resume_in_lightnings_word() -> None:
 
 @pytest.mark.slow
 def test_the_same_command_finds_its_run(tmp_path: Path) -> None:
-    command = (*FOUR, "trainer.max_epochs=60", "gate.within_epochs=60")
+    command = (*FOUR, "trainer.max_epochs=25", "gate.within_epochs=25")
     process = spawn(*command, cwd=tmp_path)
     wait_for(process, tmp_path, "last.ckpt")
     process.kill()
@@ -157,23 +159,23 @@ def test_the_same_command_finds_its_run(tmp_path: Path) -> None:
     done = finish(spawn(*command, "resume=true", cwd=tmp_path))
     assert done.status == 0, done.err
     [directory] = {path.parent for path in tmp_path.rglob("config.yaml")}
-    assert read_verdict(directory)["epochs"] == 60
-    assert "epoch  1/60" not in done.out
+    assert read_verdict(directory)["epochs"] == 25
+    assert "epoch  1/25" not in done.out
 
 
 @pytest.mark.slow
-def test_the_same_sweep_command_finds_its_directory(tmp_path: Path) -> None:
+def test_the_same_sweep_command_finds_its_directory(cli: Callable[..., Finished], tmp_path: Path) -> None:
     command = ("--multirun", *TINY, "gate.on_miss=warn", "seed=0,1")
-    assert finish(spawn(*command, cwd=tmp_path)).status == 0
+    assert cli(*command).status == 0
     [last, _] = sorted(tmp_path.rglob("verdict.json"), key=lambda path: -path.stat().st_mtime_ns)
     last.unlink()
-    done = finish(spawn(*command, "resume=true", cwd=tmp_path))
+    done = cli(*command, "resume=true")
     assert (done.status, done.out.count("KEPT")) == (0, 1), done.err
     assert len(list((tmp_path / "outputs" / "sweeps").iterdir())) == 1
     assert json.loads(last.read_text("utf-8"))["status"] == "passed"
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Six jobs; the process is killed, and resumed, until it gets through."""
     command = ("--multirun", *FOUR, "optimizer.lr=0.01,0.05,0.1", "seed=0,1")
@@ -181,7 +183,7 @@ def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path: P
     assert unbroken.status == 0, unbroken.err
     moments = random.Random(0)
     finished_at: dict[Path, int] = {}
-    for _ in range(2):
+    for _ in range(3):
         process = spawn(*command, "hydra.sweep.dir=broken", "resume=true", cwd=tmp_path)
         time.sleep(moments.uniform(2.0, 9.0))
         process.kill()

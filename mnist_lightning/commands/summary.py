@@ -21,6 +21,6 @@ def main(arguments: list[str]) -> int:
         print(table(net))
     except Exception as error:
         print(f"no table of its layers: {one_line(error)}")
-    frozen = count_parameters(net, "all") - count_parameters(net)
+    frozen = count_parameters(net, "frozen")
     print(f"parameters: {budget_text(count_parameters(net, cfg.gate.count), frozen, cfg.gate.max_params, cfg.gate.count)}")
     return OK

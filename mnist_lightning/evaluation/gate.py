@@ -112,7 +112,7 @@ class Gate(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.epoch_split, self.dataset, self.judged = data.epoch_split, data.name, data.name == self.gate_dataset
         self.params = count_parameters(pl_module, self.count)
-        self.frozen_params = count_parameters(pl_module, "all") - count_parameters(pl_module)
+        self.frozen_params = count_parameters(pl_module, "frozen")
         self.reasons = self._broken_rules()
         if self.reasons and self.on_miss == "fail":
             raise GateError(self.reasons[0])

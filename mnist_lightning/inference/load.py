@@ -123,7 +123,7 @@ def _trained(cfg: DictConfig, state: dict[str, Tensor], path: Path, source: str,
     net = probe(build(cfg, "model"))
     _load_weights(net, state, path, str(cfg.model._target_))
     params = count_parameters(net, cfg.gate.count)  # before none can be trained any more
-    frozen = count_parameters(net, "all") - count_parameters(net)
+    frozen = count_parameters(net, "frozen")
     net = GreyValues(net, cfg.data.get("mean", MEAN), cfg.data.get("std", STD))  # older runs have no such keys
     return Trained(source, path, net.eval().requires_grad_(False), cfg, params, frozen)
 

@@ -20,8 +20,9 @@ def exactly(num: int, channels: Sequence[int]) -> Sequence[int]:
 
 
 def count_parameters(net: nn.Module, count: str = "trainable") -> int:
-    """Elements of the parameters that are trained, or of "all" of them, which a module used twice has once.
+    """Elements of the parameters that are trained, that are "frozen", or of "all"; a module used twice has them once.
 
     A batch norm's running statistics are buffers, not parameters, and do not count.
     """
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad or count == "all")
+    trained = {"trainable": (True,), "frozen": (False,), "all": (True, False)}[count]
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad in trained)

@@ -221,13 +221,13 @@ def quieten() -> None:
 
 def claim(output_dir: Path, cfg: DictConfig) -> None:
     """Makes the directory this run's own by its resolved configuration."""
-    if (output_dir / "config.yaml").exists() and read_run(output_dir).verdict.get("exit_status") == BAD_CONFIG:
-        set_aside(output_dir)  # it was refused before it trained; the corrected command may have its place
     if (output_dir / "config.yaml").exists():
-        raise ConfigError(
-            f"{output_dir}: the directory holds a run already (config.yaml); "
-            "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
-        )
+        if read_run(output_dir).verdict.get("exit_status") != BAD_CONFIG:
+            raise ConfigError(
+                f"{output_dir}: the directory holds a run already (config.yaml); "
+                "go on with it by resume=true, or name another with hydra.run.dir=DIR or hydra.sweep.dir=DIR"
+            )
+        set_aside(output_dir)  # it was refused before it trained; the corrected command may have its place
     environment = {"device": device_name(device_of(cfg.trainer.accelerator)), "versions": versions(cfg)}
     files.write(output_dir / "environment.json", json.dumps(environment, indent=2) + "\n")
     files.write(output_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))

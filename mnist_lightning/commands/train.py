@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from mnist_lightning.config.compose import CONF_DIR, use_directories
+from mnist_lightning.config.compose import CONF_DIR, use_directories, with_plan
 from mnist_lightning.config.errors import UserError, one_line
 from mnist_lightning.status import OK
 from mnist_lightning.study.sweep import Refused, Study
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     # argparse takes overrides from one side of an option only: `seed=0 -m model=net1,net2` would be refused.
     given = get_args_parser().parse_intermixed_args(arguments)
-    sys.argv[1:] = [*(argument for argument in arguments if argument not in given.overrides), *given.overrides]
+    sys.argv[1:] = [*(argument for argument in arguments if argument not in given.overrides), *with_plan(given.overrides)]
     use_directories(given.config_dir, given.overrides, given.config_name)
     try:
         job()  # leaves by SystemExit, from Study's hooks, but for --help and the like

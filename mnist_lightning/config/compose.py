@@ -93,9 +93,15 @@ def compose_job(*overrides: str) -> DictConfig:
     """The configuration of a run with Hydra's own node, composed anew; raises as `compose_config`."""
     with hydra_of_conf():
         try:
-            return compose(_primary[0], overrides=list(overrides), return_hydra_config=True)
+            return compose(_primary[0], overrides=with_plan(overrides), return_hydra_config=True)
         except (ValueError, TypeError) as error:  # a group is set to a number, or to a list of them
             raise HydraException(str(error)) from error
+
+
+def with_plan(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with `model=plan` in front where a plan is given and no network is chosen."""
+    keys = {override.partition("=")[0] for override in overrides}
+    return ["model=plan", *overrides] if "model.plan" in keys and "model" not in keys else list(overrides)
 
 
 def hydra_of_conf() -> initialize_config_dir:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from mnist_lightning.config.errors import typed
 from mnist_lightning.config.fields import Closed, Degrees, Group, Probability, Share, Whole
+from mnist_lightning.config.plan import steps_of
 from mnist_lightning.config.trainer import Trainer
 
 # Held out class-balanced, so bounded by the rarest class: 5,421 of the 60,000 training images show a 5.
@@ -23,8 +24,14 @@ MOVE_MOMENTUM = (".onecycle", ".OneCycleLR", ".CyclicLR")
 class _Model(Group):
     dropout: Probability = 0
     channels: Annotated[list[Whole], Field(min_length=1)] = [1]
-    width: Whole = 1
-    activation: Literal["relu", "silu"] = "relu"
+    plan: list[str] = ["head"]
+    activation: Literal["relu", "silu", "hardswish"] = "relu"
+    norm_first: bool = True
+
+    @model_validator(mode="after")
+    def the_plan_fits(self) -> Self:
+        steps_of(self.plan)
+        return self
 
 
 class _Optimizer(Group):

@@ -8,8 +8,7 @@ from mnist_lightning.models.chain import count_parameters
 from mnist_lightning.models.net1 import Net1
 from mnist_lightning.models.net2 import Net2
 from mnist_lightning.models.net3 import Net3
+from mnist_lightning.models.plan import Plan
 from mnist_lightning.models.probe import FromProbabilities
-from mnist_lightning.models.shared import Shared
-from mnist_lightning.models.two_pool import TwoPool
 
-__all__ = ["FromProbabilities", "Net1", "Net2", "Net3", "Shared", "TwoPool", "count_parameters"]
+__all__ = ["FromProbabilities", "Net1", "Net2", "Net3", "Plan", "count_parameters"]

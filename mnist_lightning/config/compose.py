@@ -18,14 +18,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_lightning.config import leftovers  # noqa: F401  # changes what Hydra composes
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.config.older import in_todays_words
 from mnist_lightning.config.run_name import run_name
 from mnist_lightning.files import CHECKOUT, PACKAGE, read_text
 
 # Inside the package when installed from a wheel, beside it in a checkout.
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
-
-# Keys that runs of earlier versions lack, with the values that they had.
-LATER: dict[str, dict[str, Any]] = {"gate": {"dataset": "MNIST", "count": "trainable"}}
 
 OmegaConf.register_new_resolver("run_name", lambda shared=(), *, _root_: run_name(_root_, shared), replace=True)
 # Tells two launches within a second apart. Cached, as Hydra's `now` is: one in every configuration.
@@ -127,10 +125,7 @@ def parse_config(text: str) -> DictConfig:
     loaded = OmegaConf.load(io.StringIO(text))
     if not isinstance(loaded, DictConfig):
         raise ConfigError("config.yaml holds no whole configuration")
-    for group, keys in LATER.items():
-        if OmegaConf.is_dict(loaded.get(group)):
-            loaded[group] = OmegaConf.merge(keys, loaded[group])
-    return loaded
+    return in_todays_words(loaded)
 
 
 def choices(group: str) -> list[str]:

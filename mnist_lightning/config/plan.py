@@ -11,7 +11,9 @@ KERNELS = {"c": (3, 1), "v": (3, 0), "k": (5, 2), "w": (1, 0), "d": (3, 1)}  # s
 SIDELESS = ("gap", "gdc", "head")  # leave a map of 1×1
 ACTIVATIONS = ("relu", "silu", "hardswish", "none")
 WORDS = "c8 v8 k8 w8 d8 p a gap gdc se4 o2.5 head"
-PATTERN = re.compile(r"(?P<kind>[a-z]+)(?P<number>\d+(?:\.\d+)?)?(?P<residual>\+)?(?:@(?P<label>\w+))?(?::(?P<activation>\w+))?")
+PATTERN = re.compile(
+    r"(?P<kind>[a-z]+)(?P<number>\d+(\.\d+)?)?(?P<residual>\+)?(@(?P<label>\w+))?(:(?P<activation>\w+))?",
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,16 @@ def steps_of(plan: Sequence[str], channels: int = 1, side: int = 28) -> list[Ste
                 raise ValueError("stands behind head, which is the last item")
             _check(step, labels)
         except ValueError as reason:
-            raise ValueError(f"model.plan, item {number}, {word[:20]}, on a map of {channels}×{side}×{side}: {reason}") from None
+            raise ValueError(
+                f"model.plan, item {number}, {word[:20]}, on a map of {channels}×{side}×{side}: {reason}"
+            ) from None
         steps.append(step)
         channels, side = step.out
     if not steps or steps[-1].item.kind != "head":
         end = f"ends with {plan[-1][:20]}" if plan else "is empty"
-        raise ValueError(f"model.plan {end}, at {channels}×{side}×{side}: add head as its last item, which gives the ten classes")
+        raise ValueError(
+            f"model.plan {end}, at {channels}×{side}×{side}: add head as its last item, which gives the ten classes"
+        )
     return steps
 
 

@@ -110,7 +110,7 @@ def test_the_path_that_a_run_prints_can_be_given_back(cli: Cli, tmp_path: Path) 
 # --- bad input ----------------------------------------------------------------------------------------------------------
 
 BAD = {
-    "model=net9": "there is no such choice; model must be one of net1, net2, net3, shared, two_pool",
+    "model=net9": "there is no such choice; model must be one of net1, net2, net3, plan, shared, ",
     "experiment=exp4": "there is no such choice; experiment must be one of best, exp1, exp2, exp3, fast, net3_best, ",
     "optimizer=null": "there is no such choice; optimizer must be one of adamw, muon, sgd",
     "modell=net3": "there is no key modell; did you mean model?; +modell=net3 adds an argument of the class",

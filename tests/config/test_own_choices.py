@@ -47,7 +47,7 @@ def words(request: pytest.FixtureRequest, cli: Cli) -> tuple[str, ...]:
 
 
 def test_every_command_that_composes_finds_the_choices_and_names_them(cli: Cli, words: tuple[str, ...]) -> None:
-    known = "there is no such choice; model must be one of mine, net1, net2, net3, shared, two_pool; "
+    known = "there is no such choice; model must be one of mine, net1, net2, net3, plan, shared, two_pool; "
     known += "one of your own: conf/model/NAME.yaml"
     for command in ("train", "summary", "benchmark"):
         assert one_error(cli(command, "model=5", *words, "seed=1"), 2) == f"model=5: {known}"

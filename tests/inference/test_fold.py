@@ -1,13 +1,14 @@
 """A folded network gives the same logits, has no batch norm where one can be folded, and leaves the original alone."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from mnist_lightning.inference.fold import fold
-from mnist_lightning.models import Net1, Net2, Net3, Shared, TwoPool
+from mnist_lightning.models import Net1, Net2, Net3, Plan
 from mnist_lightning.models.probe import probe
 from tests.models import networks
 
@@ -31,9 +32,17 @@ def count_norms(net: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
 
 
-@pytest.mark.parametrize("network", [Net1, Net2, Net3, TwoPool, Shared])
+def two_pool() -> Plan:
+    return Plan(["c8", "c8", "p", "c12", "c12", "p", "v16", "v16", "gdc", "head"])
+
+
+def every_word() -> Plan:
+    return Plan(["k4", "se2", "p", "w8:none", "d8@a", "d8+@a", "o5", "a", "c8+@b:hardswish", "c8@b", "gap", "head"])
+
+
+@pytest.mark.parametrize("network", [Net1, Net2, Net3, two_pool, every_word])
 @pytest.mark.parametrize("negative", [False, True])
-def test_logits_stay(network: type[nn.Module], negative: bool) -> None:
+def test_logits_stay(network: Callable[[], nn.Module], negative: bool) -> None:
     torch.manual_seed(0)
     net = lived_in(network(), negative)
     before, images = copy.deepcopy(net.state_dict()), torch.randn(5, 1, 28, 28, dtype=torch.float64)

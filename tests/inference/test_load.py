@@ -70,7 +70,7 @@ NO_CONFIG = r"config\.yaml: holds no run's configuration, by which the network i
     [
         ("nowhere", None, "nowhere", r"nowhere: there is no such file or folder; name a run directory"),
         ("last.ckpt", None, ".", r"run: there is no last\.ckpt, which gate\.rule=last judges; has the run finished\?"),
-        ("last.ckpt", OTHER, ".", r"ckpt: holds the weights of another network than config\.yaml's .*TwoPool: Missing key"),
+        ("last.ckpt", OTHER, ".", r"ckpt: holds the weights of another network than config\.yaml's .*Plan: Missing key"),
         ("last.ckpt", OTHER[:5000], "last.ckpt", r"last\.ckpt: is no checkpoint of a run: "),
         ("last.ckpt", saved(weights=torch.zeros(3)), ".", r"last\.ckpt: is no checkpoint of a run: KeyError: 'state_dict'"),
         ("config.yaml", None, "best.ckpt", NO_CONFIG + "No such file or directory"),

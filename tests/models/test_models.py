@@ -11,11 +11,10 @@ import mnist_lightning.models as models
 from mnist_lightning.config.build import build
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.models import Net1, Net2, Net3, Shared, TwoPool, count_parameters
+from mnist_lightning.models import Net1, Net2, Net3, count_parameters
 from mnist_lightning.models.summary import summarize
 
 NETS = {"net1": Net1, "net2": Net2, "net3": Net3}  # as published
-ALL_NETS = NETS | {"two_pool": TwoPool, "shared": Shared}
 
 # As published: parameters of all convolutions, and of all batch norms.
 PARAMETERS = {
@@ -69,26 +68,24 @@ def test_blocks_are_ordered_as_published(name: str, block: list[str]) -> None:
     assert not any(module.bias is not None for module in net.modules() if isinstance(module, nn.Conv2d))
 
 
-@pytest.mark.parametrize("name", ALL_NETS)
+@pytest.mark.parametrize("name", NETS)
 def test_comments_beside_the_layers_are_true(name: str) -> None:
     source = (Path(models.__file__).parent / f"{name}.py").read_text("utf-8")
     rows = re.findall(
         r"^ +(?:nn\.)?([A-Za-z0-9]+)\w*(?:\(.*)?,  # +\(N, ([\d, ]+)\) +rf (\d+) +([\d,]+)$", source, flags=re.MULTILINE
     )
-    layers = summarize(ALL_NETS[name]())
-    # An argument of the network, by its default, and convolutions that are used again.
-    kind_of = {"act": "SiLU", "depthwise": "Conv2d", "pointwise": "Conv2d"}
+    layers = summarize(NETS[name]())
     written = [
-        (kind_of.get(kind, kind), tuple(int(n) for n in shape.split(",")), int(rf), int(params.replace(",", "")))
+        (kind, tuple(int(n) for n in shape.split(",")), int(rf), int(params.replace(",", "")))
         for kind, shape, rf, params in rows
     ]
     assert written == [(la.kind, la.output_shape, la.receptive_field, la.params) for la in layers]
-    assert f"{count_parameters(ALL_NETS[name]()):,} parameters" in source.splitlines()[0]
+    assert f"{count_parameters(NETS[name]()):,} parameters" in source.splitlines()[0]
 
 
-@pytest.mark.parametrize("name", ALL_NETS)
+@pytest.mark.parametrize("name", NETS)
 def test_logits_are_one_row_per_image(name: str) -> None:
-    assert ALL_NETS[name]()(torch.zeros(5, 1, 28, 28)).shape == (5, 10)
+    assert NETS[name]()(torch.zeros(5, 1, 28, 28)).shape == (5, 10)
 
 
 def test_dropout_and_widths_come_from_the_configuration() -> None:

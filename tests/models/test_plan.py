@@ -1,21 +1,23 @@
 """Networks written as a line: the study's own as plans, what each word builds, and what is said of a plan that does not fit."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from mnist_lightning.config.plan import WORDS
+from mnist_lightning.files import CHECKOUT
 from mnist_lightning.models import Net1, Net2, Net3, Plan, count_parameters
 from mnist_lightning.models.summary import summarize
 from tests.conftest import Finished, one_error
 
 Cli = Callable[..., Finished]
 
-NET1 = "v10,v10,v20,p,w10,v10,v20,w10,head"
-NET2 = "v14,o5,v20,o5,w8,o5,p,v8,o5,v16,o5,v16,o5,w16,o5,gap,head"
-NET3 = "v8,o2.5,v16,o2.5,p,w8,v12,o2.5,v16,o2.5,v20,o2.5,gap,w16,o2.5,head"
-TWO_POOL = "c8,c8,p,c12,c12,p,v16,v16,gdc,head"
-SHARED = "c24,p,d24@a,d24@a,p,d24@b,d24@b,p,gdc,head"
+PAGE = (CHECKOUT / "docs" / "networks.md").read_text("utf-8")
+# The study's networks in its table, by the first column.
+PLANS = dict(re.findall(r"^\| (?:`model=)?(\w+)`? \| `(\S+,head)` \|", PAGE, flags=re.MULTILINE))
+NET1, NET2, NET3, TWO_POOL, SHARED = (PLANS[name] for name in ("Net1", "Net2", "Net3", "two_pool", "shared"))
 
 
 def plan(text: str, activation: str = "silu", norm_first: bool = True) -> Plan:
@@ -112,6 +114,13 @@ WRONG = {  # and what is said of it, behind the item and the map that it meets
 def test_a_wrong_plan_is_one_line_with_the_item_and_the_map(cli: Cli, text: str) -> None:
     for words in (("summary",), ("model=plan",), ("-m", "seed=0,1")):
         assert one_error(cli(*words, f"model.plan=[{text}]"), 2) == f"model.plan, {WRONG[text]}"
+
+
+def test_the_page_shows_a_refusal_as_it_is_and_every_word(cli: Cli) -> None:
+    [(text, shown)] = re.findall(r"summary 'model.plan=\[(\S+)\]'\nerror: (.+)", PAGE)
+    assert shown == f"model.plan, {WRONG[text]}"
+    words = re.findall(r"^\| (`\w[\w.]*`(?:, `\w`)?) \|", PAGE.partition("| suffix |")[0], flags=re.MULTILINE)
+    assert " ".join(words).replace("`", "").replace(",", "") == WORDS
 
 
 def test_a_plan_without_its_end_is_refused(cli: Cli) -> None:

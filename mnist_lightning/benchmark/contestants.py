@@ -25,11 +25,12 @@ from torchvision import transforms
 from mnist_lightning.config.build import build
 from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
+from mnist_lightning.evaluation.gate import Gate
 from mnist_lightning.models.layers.batchnorm import BatchNorm2d
 from mnist_lightning.models.layers.dropout import Dropout
 from mnist_lightning.models.probe import in_fastest_format, probe
 from mnist_lightning.training.cuda_graph import BATCHES_PER_CHUNK
-from mnist_lightning.training.fit import Assembled, assemble, make_gate
+from mnist_lightning.training.fit import Assembled, assemble
 from mnist_lightning.training.lit_module import decay_groups
 from mnist_lightning.training.loggers import Loggers
 from mnist_lightning.training.memory import keep_freed
@@ -122,10 +123,8 @@ def published_loop(cfg: DictConfig, data: DigitsDataModule, device: torch.device
 @contextlib.contextmanager
 def own_run(cfg: DictConfig, data: DigitsDataModule) -> Iterator[Assembled]:
     """A run of this project, in a folder of its own and without its lines on the terminal."""
-    gate = make_gate(cfg)
-    gate.on_miss = "warn"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        parts = assemble(cfg, Path(folder), gate, Loggers(cfg, Path(folder)))
+        parts = assemble(cfg, Path(folder), Gate(cfg), Loggers(cfg, Path(folder)))
         parts.data.splits = data.splits  # read once for all rounds
         yield parts
 

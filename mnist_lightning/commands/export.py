@@ -29,8 +29,9 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if given.int8 and given.format != "onnx":
         raise ConfigError(f"--int8: is for --format onnx, not for --format {given.format}; leave one of them out")
+    from mnist_lightning.export.grey_values import GreyValues
     from mnist_lightning.inference.export import export, save_weights
-    from mnist_lightning.inference.load import GreyValues, load, load_data
+    from mnist_lightning.inference.load import load, load_data
 
     trained = load(given.model, given.trust)
     if not isinstance(trained.net, GreyValues):

@@ -10,8 +10,12 @@ from pydantic_core import ErrorDetails
 from mnist_lightning.config.errors import ConfigError, typed
 from mnist_lightning.config.rules import Config
 
-# Packages of the extras that loggers need, by the extra, which has the name of the choice.
-EXTRAS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+# Packages of the extras that a run may need; a logger's has the name of the choice.
+EXTRAS = {
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+}
 BASES = {"data": "base/loading@_here_", "trainer": "default"}  # what a YAML of the user's own builds on
 
 
@@ -25,10 +29,13 @@ def check(cfg: DictConfig) -> None:
 
 
 def require_extras(cfg: DictConfig) -> None:
-    """Raises a ConfigError where a chosen logger comes with an extra that is not installed; only a run needs it."""
-    for extra in (cfg.get("logger") or {}).keys() & EXTRAS.keys():
-        if not all(map(find_spec, EXTRAS[extra])):
-            raise ConfigError(f"logger={extra}: needs an extra that is not installed; pip install 'mnist-lightning[{extra}]'")
+    """Raises a ConfigError where a value comes with an extra that is not installed; only a run needs it."""
+    needed = {f"logger={name}": name for name in cfg.get("logger") or {}}
+    if cfg.gate.max_file_bytes is not None:
+        needed[f"gate.max_file_bytes={cfg.gate.max_file_bytes}"] = "onnx"
+    for key, extra in needed.items():
+        if not all(map(find_spec, EXTRAS.get(extra, ()))):
+            raise ConfigError(f"{key}: needs an extra that is not installed; pip install 'mnist-lightning[{extra}]'")
 
 
 def _line(detail: ErrorDetails, values: Any) -> str:

@@ -128,6 +128,14 @@ def parse_config(text: str) -> DictConfig:
     return in_todays_words(loaded)
 
 
+def without_places(cfg: DictConfig) -> DictConfig:
+    """A run's configuration for a file that travels: without the folders of the machine that it ran on."""
+    cfg = cfg.copy()
+    if "places" in cfg.data:
+        cfg.data.root, cfg.data.places, cfg.data.mirrors = "data", [], []
+    return cfg
+
+
 def choices(group: str) -> list[str]:
     """What can be chosen for a group, ours and the user's own."""
     return sorted({path.stem for directory in (CONF_DIR, *own_directories()) for path in (directory / group).glob("*.yaml")})

@@ -111,6 +111,9 @@ class _Data(Group):
 
 class _Gate(Closed):
     max_params: Whole
+    max_multiply_adds: Whole | None = None
+    max_activation_bytes: Whole | None = None
+    max_file_bytes: Whole | None = None
     dataset: Annotated[str, Field(min_length=1)]
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
     within_epochs: Whole

@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 
 from mnist_lightning import files
 from mnist_lightning.config.compose import choice_for
+from mnist_lightning.evaluation.budgets import BUDGETS, size_lines
 from mnist_lightning.terminal import printable
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
@@ -18,17 +19,6 @@ UNKNOWN = "unknown"  # data set of a run that has not begun
 def percent(fraction: float | None) -> str:
     """A fraction as a percentage with the two decimals that 10,000 images resolve."""
     return "not measured" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def budget_text(params: int, frozen: int, max_params: int, count: str) -> str:
-    """The parameters that count, those that are frozen, and the room that the budget leaves."""
-    left = max_params - 1 - params
-    room = f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"
-    if not frozen:
-        return f"{params:,}, budget fewer than {max_params:,}: {room}"
-    if count == "all":
-        return f"{params:,}, {frozen:,} of them frozen; budget fewer than {max_params:,} in all: {room}"
-    return f"{params:,} trainable, {frozen:,} frozen; budget fewer than {max_params:,} trainable: {room}"
 
 
 def not_judged(min_accuracy: float, gate_dataset: str, dataset: str) -> str:
@@ -71,6 +61,13 @@ class Verdict:
     epochs_to_target: int | None = None  # first epoch whose accuracy was at least `min_accuracy`
     count: str = "trainable"  # or "all"
     frozen_params: int | None = None
+    # Sizes with a limit, which are strictly below it in what passes; a limit of None is no budget, and measures nothing.
+    multiply_adds: int | None = None  # per image
+    max_multiply_adds: int | None = None
+    activation_bytes: int | None = None  # alive at once, of one image in float32
+    max_activation_bytes: int | None = None
+    file_bytes: int | None = None  # of the network exported as int8
+    max_file_bytes: int | None = None
     max_epochs: int | None = None  # that the run was to have; older verdicts do not say
     gate_dataset: str = "MNIST"  # that `min_accuracy` was chosen for
     num_test_images: int | None = None  # that there are; older verdicts do not say
@@ -87,7 +84,7 @@ class Verdict:
         """What a verdict needs and this one has not, in the process that writes it."""
         lacking = {
             "no epoch was finished": self.epochs < 1,
-            "the parameters were not counted": self.params is None,
+            **{f"the {one.unit} were not counted": self._not_counted(one.size) for one in BUDGETS},
             "the data set is unknown": self.dataset == UNKNOWN,
             "the accuracy was not measured": self.accuracy_judged and self.accuracy is None,
             f"only {self.test_images} of {self.num_test_images} test images were measured": (
@@ -95,6 +92,9 @@ class Verdict:
             ),
         }
         return [what for what, is_so in lacking.items() if is_so]
+
+    def _not_counted(self, size: str) -> bool:
+        return getattr(self, f"max_{size}") is not None and getattr(self, size) is None
 
     def write(self, path: Path) -> None:
         files.write(path, json.dumps(asdict(self), indent=2) + "\n")
@@ -116,9 +116,7 @@ class Verdict:
         if self.best_epoch is not None:
             best = f"best {evaluated} accuracy {percent(self.best_accuracy)} (epoch {self.best_epoch})"
             rows.append(("epochs", f"{best}, last {percent(self.last_accuracy)} (epoch {self.epochs})"))
-        if self.params is not None:
-            budget = budget_text(self.params, self.frozen_params or 0, self.max_params, self.count)
-            rows.append(("parameters", budget))
+        rows += size_lines(vars(self), vars(self))
         if self.accuracy is not None:
             rows.append(("test set", self._selection_text()))
         return [(name, printable(text)) for name, text in rows]

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn, uint8
 
 from mnist_lightning.config.errors import ConfigError, one_line
-from mnist_lightning.inference.load import GreyValues
+from mnist_lightning.export.grey_values import GreyValues
 from mnist_lightning.inference.photos import fit
 from mnist_lightning.models.trace import calls
 from mnist_lightning.terminal import printable

@@ -9,9 +9,12 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.batches import NUM_CLASSES
 from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.evaluation.budgets import size_lines
 from mnist_lightning.evaluation.gate import broken_rules
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import budget_text, not_judged, percent
+from mnist_lightning.evaluation.verdict import not_judged, percent
+from mnist_lightning.export.grey_values import GreyValues
+from mnist_lightning.export.onnx_file import int8_bytes
 from mnist_lightning.inference.load import Trained
 
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -29,9 +32,12 @@ class Evaluation:
     accuracy_of_class: list[float]  # recall of each digit
     confusion: list[list[int]]  # images by digit (row) and prediction (column)
     calibration_error: float  # ECE, equation 3 of Guo et al., 2017, "On calibration of modern neural networks"
-    params: int
-    frozen_params: int
     reasons: list[str]  # how it breaks the gate's contract; empty when it keeps it
+    params: int
+    frozen_params: int | None = None
+    multiply_adds: int | None = None  # this and what follows: where the gate has a limit
+    activation_bytes: int | None = None
+    file_bytes: int | None = None
 
 
 def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
@@ -45,8 +51,7 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
     probabilities = logits.softmax(1)
     confusion = multiclass_confusion_matrix(probabilities, targets, NUM_CLASSES)
     correct, total = int(confusion.diag().sum()), len(targets)
-    gate, judged = trained.cfg.gate, data.name == trained.cfg.gate.dataset
-    limits = gate.max_params, gate.min_accuracy
+    sizes, judged = _sizes(trained, data), data.name == trained.cfg.gate.dataset
     return Evaluation(
         source=trained.source,
         dataset=data.name,
@@ -56,10 +61,18 @@ def evaluate(trained: Trained, data: DigitsDataModule) -> Evaluation:
         accuracy_of_class=(confusion.diag() / confusion.sum(1)).tolist(),
         confusion=confusion.tolist(),
         calibration_error=float(multiclass_calibration_error(probabilities, targets, NUM_CLASSES, n_bins=BINS)),
-        params=trained.params,
-        frozen_params=trained.frozen_params,
-        reasons=broken_rules("the network", trained.params, correct / total, *limits, judged, count=gate.count),
+        reasons=broken_rules("the network", sizes, correct / total, trained.cfg.gate, judged),
+        **sizes,
     )
+
+
+def _sizes(trained: Trained, data: DigitsDataModule) -> dict[str, int]:
+    """A network's sizes with that of its file, where that has a limit: a file of `export` as it is, else as `export --int8`."""
+    if trained.cfg.gate.max_file_bytes is None:
+        return trained.sizes
+    if isinstance(trained.net, GreyValues):
+        return trained.sizes | {"file_bytes": int8_bytes(trained.net.net, trained.cfg, trained.sizes, data)}
+    return trained.sizes | {"file_bytes": trained.path.stat().st_size}
 
 
 def text(evaluation: Evaluation, gate: DictConfig) -> str:
@@ -73,7 +86,7 @@ def text(evaluation: Evaluation, gate: DictConfig) -> str:
     lines += [
         f"  accuracy     {percent(evaluation.accuracy)}, 95 % interval {100 * low:.2f} to {100 * high:.2f} % on "
         f"{evaluation.num_images:,} test images of {evaluation.dataset}; {target}",
-        f"  parameters   {budget_text(evaluation.params, evaluation.frozen_params, gate.max_params, gate.count)}",
+        *(f"  {name:11}  {size}" for name, size in size_lines(vars(evaluation), gate)),
         f"  calibration  confidence and accuracy differ by {percent(evaluation.calibration_error)} (ECE, {BINS} bins)",
         "",
         f"  digit  accuracy  predicted {' '.join(f'{digit:5}' for digit in range(NUM_CLASSES))}",

@@ -1,41 +1,27 @@
 """A trained network as one file that runs without this project: `images` uint8 `(N, 28, 28)` in, `logits` `(N, 10)` out."""
 
-import contextlib
-import io
-import logging
 import statistics
-import textwrap
 import timeit
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from mnist_lightning.config.errors import ConfigError, UserError
+from mnist_lightning.config.compose import without_places
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.run_directories import read_run
 from mnist_lightning.evaluation.verdict import percent
+from mnist_lightning.export.fold import fold
+from mnist_lightning.export.grey_values import GreyValues, behind_normalization
+from mnist_lightning.export.onnx_file import ANY_NUMBER, BATCH, ExportError, exporting, write_onnx
 from mnist_lightning.files import replacing
 from mnist_lightning.inference import weights
-from mnist_lightning.inference.fold import fold
-from mnist_lightning.inference.load import GreyValues, OnnxNetwork, Trained, without_places
+from mnist_lightning.inference.load import OnnxNetwork, Trained
 
 INT8_COST = 0.001  # of the gate's accuracy, that eight bits may cost on its data set
-CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 are chosen
-BATCH = 250  # images
-ANY_NUMBER = {"images": {0: torch.export.Dim("N", max=2**31 - 1)}}  # torch 2.6 exports no dimension without a bound
-OPSET, IR_VERSION = 18, 8  # of ONNX files: what ONNX Runtime 1.15 reads
-MAX_SAID = 90  # characters of torch's message
 TOLERANCE = 1e-3  # of the largest logit; single precision sums in another order, no more
-
-
-class ExportError(UserError, RuntimeError):
-    """The network cannot be exported, or the file does not do what the network does; none is left."""
 
 
 def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: bool, path: Path) -> str:
@@ -47,18 +33,14 @@ def export(trained: Trained, data: DigitsDataModule, file_format: str, int8: boo
     """
     _refuse_existing(path)
     assert isinstance(trained.net, GreyValues)
-    folded = GreyValues(fold(trained.net.net)).eval().requires_grad_(False)
+    folded = behind_normalization(fold(trained.net.net), trained.cfg)
     images = data.splits["test"].images[:2].clone()  # a view would take the whole test set into the file
     with replacing(path) as part:
         if file_format == "onnx":
-            with _exporting(trained):
-                _write_onnx(folded, images, part)
-            if int8:
-                _quantize(part, data)
-            _complete(part, trained)
+            write_onnx(folded, trained.cfg, trained.sizes, data, int8, part)
             exported: nn.Module = OnnxNetwork(part, num_threads=1)
         else:
-            with _exporting(trained):
+            with exporting(trained.cfg):
                 torch.export.save(torch.export.export(folded, (images,), dynamic_shapes=ANY_NUMBER), part)
             exported = torch.export.load(part).module()  # written a moment ago: safe to read
         compared = _compare(trained, exported, data, int8)
@@ -103,67 +85,11 @@ def _refuse_existing(path: Path) -> None:
         raise ConfigError(f"{path}: exists already and is not overwritten; name another file with --out FILE")
 
 
-@contextlib.contextmanager
-def _exporting(trained: Trained) -> Iterator[None]:
-    """An ExportError in a line where torch cannot export a network, of which torch would tell in hundreds of lines."""
-    told = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    except UserError:  # a library is missing
-        raise
-    except Exception as error:
-        cause = error.__cause__ or error
-        said = textwrap.shorten(str(cause).strip().splitlines()[0], MAX_SAID, placeholder=" …")
-        name = str(trained.cfg.model._target_).rpartition(".")[2]
-        raise ExportError(f"{name} cannot be exported; its forward must not branch on values of tensors: {said}") from error
-    finally:
-        logging.disable(told)
-
-
 def _batch_norms(net: nn.Module, folded: nn.Module) -> str:
     before, left = (sum(isinstance(module, nn.BatchNorm2d) for module in one.modules()) for one in (net, folded))
     if left:
         return f"{left} of {before} left, which no convolution can take over"
     return "all folded into convolutions" if before else "none"
-
-
-def _write_onnx(net: nn.Module, images: Tensor, part: Path) -> None:
-    try:
-        import onnxruntime  # noqa: F401  # what reads it, and quantizes
-        import onnxscript  # noqa: F401  # what torch.onnx.export writes its operators with
-    except ImportError as error:
-        raise ConfigError(f"--format onnx: {error.name} is missing; pip install 'mnist-lightning[onnx]'") from None
-    kept: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "opset_version": OPSET, "verbose": False}
-    if torch.torch_version.TorchVersion(torch.__version__) >= "2.9":
-        torch.onnx.export(net, (images,), part, **kept, dynamic_shapes=ANY_NUMBER, dynamo=True, external_data=False)
-    else:  # what was the default until then: today's onnxscript does not work with the new one of that time
-        torch.onnx.export(net, (images,), part, **kept, dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}}, dynamo=False)
-
-
-def _quantize(part: Path, data: DigitsDataModule) -> None:
-    from onnxruntime import quantization
-
-    batches = iter(data.splits["train"].images[:CALIBRATION_IMAGES].split(BATCH))
-    reader = SimpleNamespace(get_next=lambda: next(({"images": images.numpy()} for images in batches), None))
-    quantization.quant_pre_process(part, part, skip_symbolic_shape=True)
-    quantization.quantize_static(part, part, reader, per_channel=True)
-
-
-def _complete(part: Path, trained: Trained) -> None:
-    """Adds to an ONNX file what `evaluate` needs of the run."""
-    import onnx
-
-    model = onnx.load(part)
-    model.ir_version = IR_VERSION
-    del model.opset_import[1:]  # the quantizer notes domains that no node is of, and that older versions refuse
-    for node in model.graph.node:  # the exporter notes where in which source file each comes from, half of the bytes
-        del node.metadata_props[:]
-    notes = {"parameters": str(trained.params), "frozen": str(trained.frozen_params)}
-    onnx.helper.set_model_props(model, {"config": OmegaConf.to_yaml(without_places(trained.cfg)), **notes})
-    onnx.save(model, part)
 
 
 def _compare(trained: Trained, exported: nn.Module, data: DigitsDataModule, int8: bool) -> str:

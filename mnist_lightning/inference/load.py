@@ -18,10 +18,12 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import choice_for, compose_config, parse_config, read_config
 from mnist_lightning.config.errors import ConfigError, one_line
 from mnist_lightning.data.batches import NUM_CLASSES
-from mnist_lightning.data.datamodule import MEAN, STD, DigitsDataModule, normalize
+from mnist_lightning.data.datamodule import DigitsDataModule
+from mnist_lightning.evaluation.gate import measure
+from mnist_lightning.export.grey_values import behind_normalization
+from mnist_lightning.export.onnx_file import SIZE_NOTES
 from mnist_lightning.inference import weights
 from mnist_lightning.inference.shipped import SHIPPED
-from mnist_lightning.models import count_parameters
 from mnist_lightning.models.probe import probe
 from mnist_lightning.training import checkpoints
 
@@ -37,25 +39,7 @@ class Trained:
     path: Path
     net: nn.Module  # uint8 grey values `(N, 28, 28)`, light on black, to logits `(N, 10)`; evaluates, on the CPU
     cfg: DictConfig
-    params: int  # that the gate counts
-    frozen_params: int = 0
-
-
-class GreyValues(nn.Module):
-    """A network behind its normalisation: takes grey values as MNIST stores them."""
-
-    def __init__(self, net: nn.Module, mean: float = MEAN, std: float = STD) -> None:
-        super().__init__()
-        self.net = net
-        self.mean, self.std = mean, std
-
-    def normalized(self, images: Tensor) -> Tensor:
-        """The network's input `(N, 1, 28, 28)`."""
-        # Not images[:, None]: OpenCV cannot run the operation that it is exported as.
-        return normalize(images.reshape(-1, 1, 28, 28).float(), self.mean, self.std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(self.normalized(images)).flatten(1).float()
+    sizes: dict[str, int]  # as `measure` tells them
 
 
 class OnnxNetwork(nn.Module):
@@ -122,10 +106,8 @@ def _trained(cfg: DictConfig, state: dict[str, Tensor], path: Path, source: str,
         refuse_strangers(cfg, ["model"])
     net = probe(build(cfg, "model"))
     _load_weights(net, state, path, str(cfg.model._target_))
-    params = count_parameters(net, cfg.gate.count)  # before none can be trained any more
-    frozen = count_parameters(net, "frozen")
-    net = GreyValues(net, cfg.data.get("mean", MEAN), cfg.data.get("std", STD))  # older runs have no such keys
-    return Trained(source, path, net.eval().requires_grad_(False), cfg, params, frozen)
+    sizes = measure(net, cfg.gate)  # before none of its parameters can be trained any more
+    return Trained(source, path, behind_normalization(net, cfg), cfg, sizes)
 
 
 def _judged_checkpoint(directory: Path, cfg: DictConfig) -> tuple[Path, str]:
@@ -153,7 +135,8 @@ def _load_onnx(path: Path) -> Trained:
     net = OnnxNetwork(path)
     notes = net.session.get_modelmeta().custom_metadata_map
     cfg = _run_config(path, lambda: parse_config(notes["config"]))
-    return Trained(str(path), path, net, cfg, int(notes["parameters"]), int(notes.get("frozen", 0)))
+    sizes = {name: int(notes[note]) for name, note in SIZE_NOTES.items() if note in notes}
+    return Trained(str(path), path, net, cfg, sizes)
 
 
 def _run_config(path: Path, read: Callable[[], DictConfig]) -> DictConfig:
@@ -180,14 +163,6 @@ def read_data(cfg: DictConfig, augmentation: Callable[[Tensor], Tensor]) -> Digi
     data.prepare_data()
     data.setup("fit")
     return data
-
-
-def without_places(cfg: DictConfig) -> DictConfig:
-    """A run's configuration for a file that travels: without the folders of the machine that it ran on."""
-    cfg = cfg.copy()
-    if "places" in cfg.data:
-        cfg.data.root, cfg.data.places, cfg.data.mirrors = "data", [], []
-    return cfg
 
 
 def with_places_of_here(cfg: DictConfig) -> DictConfig:

@@ -26,11 +26,13 @@ class Call:
 
     name: str
     params: list[nn.Parameter]  # that it was given
+    inputs: list[Tensor] = dataclasses.field(default_factory=list)  # what it read of those before; may hold one twice
     outputs: list[Tensor] = dataclasses.field(default_factory=list)
     windows: list[Window] = dataclasses.field(default_factory=list)
     field: Field | None = None  # of its output; None where that is no map, as behind a flatten
     flops: int = 0  # of convolutions and products of matrices, for all images
     computes: bool = False  # and does not only look at the same numbers in another shape
+    by_value: bool = True  # each value of its output depends on one of each input: it could be written over that
 
 
 def calls(net: nn.Module, images: Tensor) -> list[Call]:
@@ -80,6 +82,7 @@ class _Operators(TorchDispatchMode):
         self.current = self.outside
         # By identity; a tensor that is kept alive shares its identity with no other.
         self.fields: dict[int, tuple[Tensor, Field | None]] = {id(images): (images, Field())}
+        self.makers: dict[int, Call] = {}
 
     def knows(self, tensor: Any) -> bool:
         return id(tensor) in self.fields
@@ -91,12 +94,16 @@ class _Operators(TorchDispatchMode):
             name, outputs = func._overloadpacket.__name__, _tensors(out)
             alias = func._schema.returns[0].alias_info if func._schema.returns else None
             is_view = alias is not None and not alias.is_write
-            self.current.computes |= not is_view and name not in ("clone", "_to_copy", "copy_", "detach")
+            if not is_view and name not in ("clone", "_to_copy", "copy_", "detach"):
+                self.current.computes = True
+                self.current.by_value &= torch.Tag.pointwise in func.tags or "batch_norm" in name
+            self.current.inputs += [one for one in inputs if self.makers.get(id(one)) is not self.current]
             window = window_of(name, args, inputs[0], outputs)
             if window:
                 self.current.windows.append(window)
             for output in outputs:
                 self.fields[id(output)] = output, self._field(name, is_view, window, inputs, output)
+                self.makers[id(output)] = self.current
         return out
 
     def _field(self, name: str, is_view: bool, window: Window | None, inputs: list[Tensor], output: Tensor) -> Field | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.budgets import BUDGETS
 from mnist_lightning.evaluation.run_directories import Run, shown
 from mnist_lightning.evaluation.verdict import PASSED
 from mnist_lightning.terminal import printable
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 Rows = Sequence[dict[str, str]]  # of a table to show: a mapping of column to text each
 MISSING = "–"
-MEASURED = ["accuracy", "val", "last_accuracy", "seconds"]
+MEASURED = ["accuracy", "val", "last_accuracy", "seconds", *(one.size for one in BUDGETS)]
 FIELDS = ["accuracy", "best_accuracy", "last_accuracy", "epoch_split", "accuracy_judged", "status", "seconds"]
+FIELDS += [one.size for one in BUDGETS]
 
 
 def aggregate(runs: Sequence[Run], keys: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -34,7 +36,8 @@ def aggregate(runs: Sequence[Run], keys: Sequence[str] | None = None) -> "pd.Dat
     | n, judged, passed       | how many finished; of those, judged by accuracy; of those, passed           |
     | accuracy, best, val     | means and maximum of what follows, fractions                                |
     | accuracies, vals, lasts | of each run: under the gate's rule, best on the hold-out, of the last epoch |
-    | params, seconds         | trainable parameters, mean wall time                                        |
+    | params, seconds         | parameters that count, mean wall time                                       |
+    | multiply_adds, …        | the other sizes of `BUDGETS`, where there is a limit                        |
     """
     import pandas as pd
 
@@ -61,7 +64,7 @@ def aggregate(runs: Sequence[Run], keys: Sequence[str] | None = None) -> "pd.Dat
         accuracies=("accuracy", list),
         vals=("val", list),
         lasts=("last_accuracy", list),
-        params=("params", "max"),
+        **{one.size: (one.size, "max") for one in BUDGETS},
     )
     if keys is None and rows.label.map(str).duplicated().any():  # of two networks with one name, or one that was changed
         rows["label"] = [label | {"params": f"{params:,.0f}"} for label, params in zip(rows.label, rows.params, strict=True)]

@@ -1,5 +1,6 @@
 """The table of runs: seeds averaged, the best first, failures named with their logs; every sweep keeps one in its directory."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.evaluation.budgets import BUDGETS
 from mnist_lightning.evaluation.run_directories import Run
 from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.evaluation.verdict import PASSED
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PASS_RATE = 0.95  # share of seeds that should pass before a recipe is called reliable
-MEASURES = ("accuracy", "val", "best", "passed", "params", "seconds")  # what a table can be sorted by, beside what varied
+COSTS = (*(one.size for one in BUDGETS), "seconds")
+MEASURES = ("accuracy", "val", "best", "passed", *COSTS)  # what a table can be sorted by, beside what varied
 
 
 def leaderboard(runs: Sequence[Run], group_by: str | None = None, sort_by: str | None = None) -> str:
@@ -49,7 +52,7 @@ def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame
     if sort_by not in MEASURES:
         raise ConfigError(f"--sort-by {sort_by}: must be one of {', '.join((*MEASURES, *columns))}")
     measure = entries.passed / entries.judged if sort_by == "passed" else entries[sort_by]
-    order = measure.sort_values(ascending=sort_by in ("params", "seconds"), kind="stable")
+    order = measure.sort_values(ascending=sort_by in COSTS, kind="stable")
     return entries.loc[order.index]
 
 
@@ -63,6 +66,7 @@ def sortable(text: str) -> tuple[int, float, str]:
 
 def rows_of(entries: "pd.DataFrame") -> Rows:
     """The table: accuracies in percent, seconds of a run's training and evaluation."""
+    limited = [one for one in BUDGETS if one.size != "params" and entries[one.size].any()]
     rows = []
     for entry in entries.itertuples():
         columns = {
@@ -73,6 +77,7 @@ def rows_of(entries: "pd.DataFrame") -> Rows:
             "last": mean_sd(entry.lasts, 3),
             "passed": _pass_rate(entry.passed, entry.judged, entry.n),
             "params": f"{entry.params:,.0f}" if entry.n else "",
+            **{one.unit: _number(getattr(entry, one.size)) for one in limited},
             "seconds": f"{entry.seconds:.0f}" if entry.n else "",
             "status": outcomes(entry.runs),
         }
@@ -80,6 +85,10 @@ def rows_of(entries: "pd.DataFrame") -> Rows:
             del columns["val acc %"]
         rows.append((entry.label or {"runs": "all"}) | columns)
     return rows
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:,.0f}"
 
 
 def _pass_rate(passed: int, judged: int, finished: int) -> str:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from mnist_lightning.config.errors import one_line
 from mnist_lightning.evaluation import figures
+from mnist_lightning.evaluation.budgets import limits_of
 from mnist_lightning.evaluation.run_directories import shown
 from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.evaluation.verdict import percent
-from mnist_lightning.inference.load import GreyValues
+from mnist_lightning.export.grey_values import GreyValues
 from mnist_lightning.models.summary import HEAD, cells, summarize
 from mnist_lightning.study.aggregate import Rows
 from mnist_lightning.study.analysis import at_target, confusions_text, overfitting
@@ -37,7 +38,7 @@ def section_of(result: Result, experiment: str | None, number: int) -> Section:
     """The section of a run, beside the published experiment of that recipe; its pictures are named by the number."""
     verdict = result.verdict
     target = (
-        f"Fewer than {verdict.max_params:,} parameters and at least {percent(verdict.min_accuracy)} test accuracy within "
+        f"Fewer than {', '.join(limits_of(vars(verdict)))} and at least {percent(verdict.min_accuracy)} test accuracy within "
         f"{verdict.within_epochs} epochs, by the rule {verdict.rule}."
     )
     reached = [" ".join(line.split()) for line in verdict.text().splitlines()]

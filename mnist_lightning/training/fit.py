@@ -76,7 +76,7 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
-    gate = make_gate(cfg)
+    gate = Gate(cfg)
     loggers: Loggers = NoLoggers()
     error: BaseException | None = None  # not sys.exc_info(): a notebook may run this while it handles another
     try:
@@ -95,7 +95,7 @@ def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
     taken = look(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
         return Verdict(**taken.finished.verdict)
-    gate = make_gate(cfg)
+    gate = Gate(cfg)
     _fit_and_test(cfg, output_dir, gate, NoLoggers(), taken)
     verdict = gate.verdict(cfg.seed)
     verdict.exit_status = FAILED if verdict.status == ERROR else OK  # a miss has been raised
@@ -107,7 +107,7 @@ def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Logger
     parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=taken.checkpoint, weights_only=True)
     if parts.data.val_images:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
-        path = (parts.best if gate.rule == "selected" else parts.last).best_model_path
+        path = (parts.best if cfg.gate.rule == "selected" else parts.last).best_model_path
         if not path:
             raise UserError("no epoch was evaluated on the hold-out, so none can be tested; train longer or limit less")
         # Not by ckpt_path, which callbacks load, too: a weight averaging puts the weights back that it averages.
@@ -164,11 +164,6 @@ def exit_status(error: BaseException | None) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), FAILED)
-
-
-def make_gate(cfg: DictConfig) -> Gate:
-    """The gate of a configuration, which calls the network by the name of its class."""
-    return Gate(**cfg.gate, model=str(cfg.model._target_).rsplit(".", 1)[-1].lower())
 
 
 @dataclass

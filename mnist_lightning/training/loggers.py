@@ -31,6 +31,7 @@ from torch import nn
 from mnist_lightning import files
 from mnist_lightning.config.build import build_named, build_objects
 from mnist_lightning.config.errors import one_line
+from mnist_lightning.evaluation.budgets import BUDGETS
 from mnist_lightning.evaluation.run_directories import settings, shown
 from mnist_lightning.evaluation.verdict import INTERRUPTED, Verdict
 from mnist_lightning.terminal import path_as_typed, printable, show
@@ -129,7 +130,7 @@ def results(verdict: Verdict) -> dict[str, float]:
         "best_acc": verdict.best_accuracy,
         "last_acc": verdict.last_accuracy,
         "epochs_to_target": verdict.epochs_to_target,
-        "params": verdict.params,
+        **{one.size: getattr(verdict, one.size) for one in BUDGETS},
         "seconds": verdict.seconds,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -24,7 +24,7 @@ from torch.utils.tensorboard._pytorch_graph import graph
 from mnist_lightning.config.errors import one_line
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models.probe import IMAGE_SHAPE
-from mnist_lightning.models.summary import table
+from mnist_lightning.models.summary import summarize, table
 from mnist_lightning.models.trace import evaluating
 from mnist_lightning.terminal import printable
 from mnist_lightning.training.loggers import hyperparameters, results
@@ -64,7 +64,7 @@ class Events(TensorBoardLogger):
         writer = self.experiment
         writer.add_text("config", _as_code(OmegaConf.to_yaml(cfg, resolve=True)))
         with documenting("layers"):
-            writer.add_text("layers", _as_code(table(net)))
+            writer.add_text("layers", _as_code(table(summarize(net))))
         writer.add_custom_scalars({"curves": {title: ["Multiline", [tags]] for title, tags in CHARTS.items()}})
         with documenting("graph"):
             _add_graph(writer, net, OmegaConf.to_yaml(cfg.model, resolve=True))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from mnist_lightning.config.compose import compose_config
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
 from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.models import count_parameters
@@ -27,6 +29,13 @@ class Stub:
         self.callback_metrics: dict[str, torch.Tensor] = {}
 
 
+def made(**contract: Any) -> Gate:
+    """The default gate with these values in place of its own, of a network called net."""
+    cfg = compose_config("model._target_=any.Net")
+    cfg.gate.update(contract)
+    return Gate(cfg)
+
+
 def run_gate(
     accuracies: list[float | None],
     *,
@@ -36,10 +45,9 @@ def run_gate(
     **contract: Any,
 ) -> Verdict:
     """Drives a gate through a run with these accuracies per epoch (None: not logged); raises what it raises."""
-    defaults = {"max_params": 8000, "min_accuracy": 0.994, "within_epochs": 15, "rule": "last", "on_miss": "fail"}
-    gate = Gate(**(defaults | contract), model="net")
+    gate = made(**contract)
     trainer: Any = stub or Stub()
-    module: Any = nn.Linear(params, 1, bias=False)
+    module: Any = SimpleNamespace(net=nn.Linear(params, 1, bias=False))
     gate.on_fit_start(trainer, module)
     split = trainer.datamodule.epoch_split
     for epoch, accuracy in enumerate(accuracies):
@@ -73,13 +81,13 @@ def test_frozen_parameters_count_where_all_do() -> None:
     net = nn.Sequential(nn.Linear(100, 10, bias=False), nn.Linear(10, 500, bias=False).requires_grad_(False))
 
     def judge(**contract: Any) -> Gate:
-        gate = Gate(2000, 0.9, 15, "last", "warn", "net", **contract)
-        gate.on_fit_start(Stub(), net)  # type: ignore[arg-type]
+        gate = made(max_params=2000, on_miss="warn", **contract)
+        gate.on_fit_start(Stub(), SimpleNamespace(net=net))  # type: ignore[arg-type]
         return gate
 
     trained, everything = judge(), judge(count="all")
-    assert (trained.params, trained.frozen_params, trained.reasons) == (1000, 5000, [])
-    assert (everything.params, everything.frozen_params) == (6000, 5000)
+    assert (trained.sizes, trained.reasons) == ({"params": 1000, "frozen_params": 5000}, [])
+    assert everything.sizes == {"params": 6000, "frozen_params": 5000}
     assert everything.reasons == ["net has 6,000 parameters; gate.max_params=2000 wants fewer"]
 
 
@@ -87,6 +95,38 @@ def test_over_the_budget_with_warn_trains_and_is_a_miss() -> None:
     verdict = run_gate([0.995], params=8_000, on_miss="warn")
     assert (verdict.status, verdict.passed, verdict.accuracy) == ("missed", False, 0.995)
     assert verdict.reasons == ["net has 8,000 trainable parameters; gate.max_params=8000 wants fewer"]
+
+
+OVER = {
+    "max_multiply_adds": (784 * 5, "3,920 multiply-adds"),
+    "max_activation_bytes": (4 * (784 + 5), "3,156 bytes of activations"),
+}
+
+
+@pytest.mark.parametrize("key", OVER)
+def test_other_budgets_are_judged_before_a_step(key: str) -> None:
+    """Strictly fewer, as of the parameters; measured only where there is a limit."""
+    module: Any = SimpleNamespace(net=nn.Sequential(nn.Flatten(), nn.Linear(784, 5)))
+    size, said = OVER[key]
+    keeps, breaks = made(**{key: size + 1}), made(**{key: size})
+    keeps.on_fit_start(Stub(), module)  # type: ignore[arg-type]
+    assert keeps.sizes == {"params": 3925, "frozen_params": 0, key.removeprefix("max_"): size}
+    with pytest.raises(GateError, match=f"^net has {said}; gate.{key}={size} wants fewer$"):
+        breaks.on_fit_start(Stub(), module)  # type: ignore[arg-type]
+    verdict = breaks.verdict(seed=0)
+    assert (verdict.status, len(verdict.reasons), vars(verdict)[key]) == ("missed", 1, size)
+
+
+def test_a_limit_on_layers_that_cannot_be_followed_is_told_before_a_step() -> None:
+    class Secret(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no\nzeros")
+
+    module: Any = SimpleNamespace(net=Secret(784, 5))
+    made().on_fit_start(Stub(), module)  # type: ignore[arg-type]
+    way_out = "the layers of this network cannot be followed; give gate.max_activation_bytes=null: no zeros"
+    with pytest.raises(ConfigError, match=f"^gate.max_activation_bytes=9: {way_out}$"):
+        made(max_activation_bytes=9).on_fit_start(Stub(), module)  # type: ignore[arg-type]
 
 
 def test_the_budget_is_judged_on_any_data() -> None:
@@ -198,7 +238,7 @@ def test_a_part_of_the_test_set_does_not_pass() -> None:
 
 def test_a_gate_that_saw_no_run_passes_nothing() -> None:
     """As in a process whose training happened in others."""
-    verdict = Gate(8000, 0.994, 15, "last", "warn", model="net").verdict(seed=0)
+    verdict = made(on_miss="warn").verdict(seed=0)
     assert (verdict.status, verdict.passed) == ("error", False)
     assert verdict.reasons == ["no epoch was finished", "the parameters were not counted", "the data set is unknown"]
 
@@ -219,7 +259,7 @@ def test_warn_records_the_miss_and_raises_nothing() -> None:
 
 
 def test_a_stopped_run_judges_nothing() -> None:
-    gate = Gate(8000, 0.994, 15, "last", "fail", model="net")
+    gate = made()
     gate.accuracy_of_epoch, gate.epochs = {1: 0.999}, 1
     verdict = gate.verdict(seed=0, stopped="interrupted", why="stopped by SIGTERM")
     assert (verdict.status, verdict.passed, verdict.accuracy) == ("interrupted", False, None)
@@ -230,7 +270,7 @@ def test_a_gate_goes_on_after_a_resume_and_a_checkpoint_loaded_for_the_test_chan
     measured = {"test_images": 100, "num_test_images": 100}
     earlier = {"accuracy_of_epoch": {1: 0.5}, "epochs": 1, "earlier_s": 100.0} | measured
     later = {"accuracy_of_epoch": {1: 0.5, 2: 0.25}, "epochs": 2, "earlier_s": 200.0} | measured
-    gate = Gate(8000, 0.5, 15, "last", "fail", "net")
+    gate = made(min_accuracy=0.5)
     for state in (later, earlier):
         gate.load_state_dict(state)
     verdict = gate.verdict(seed=0, stopped="interrupted")

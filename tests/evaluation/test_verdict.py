@@ -89,6 +89,22 @@ def test_file_holds_every_field_and_no_leftover(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["verdict.json"]
 
 
+def test_every_size_with_a_limit_is_told_and_must_be_known() -> None:
+    limits = {"max_multiply_adds": 1_050_000, "max_activation_bytes": 60_000, "max_file_bytes": 20_000}
+    sizes = {"multiply_adds": 1_031_808, "activation_bytes": 58_496, "file_bytes": 19_999}
+    known = verdict(**limits, **sizes)
+    assert known.passed
+    assert known.text().splitlines()[4:7] == [
+        "  operations  1,031,808 multiply-adds, budget fewer than 1,050,000: 18,191 to spare",
+        "  memory      58,496 bytes of activations, budget fewer than 60,000: 1,503 to spare",
+        "  file        19,999 bytes as a file, budget fewer than 20,000: 0 to spare",
+    ]
+    assert "<tr><th>memory</th><td>58,496 bytes of activations, " in known._repr_html_()
+    for size, unit in (("multiply_adds", "multiply-adds"), ("file_bytes", "bytes as a file")):
+        unknown = verdict(**limits, **(sizes | {size: None}))
+        assert (unknown.status, unknown.reasons) == ("error", [f"the {unit} were not counted"])
+
+
 @pytest.mark.parametrize(
     ("params", "count", "line"),
     [

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import lightning as L
 import pytest
 
-from mnist_lightning.evaluation.gate import Gate
-from mnist_lightning.models import count_parameters
+from mnist_lightning.evaluation.gate import Gate, measure
 from mnist_lightning.training.lit_module import LitClassifier
 
 ALL = os.environ.get("FAULTS") == "all"
@@ -79,7 +78,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fit(trainer: L.Trainer, classifier: LitClassifier, **kwargs: object) -> None:
         [gate] = [callback for callback in trainer.callbacks if isinstance(callback, Gate)]
-        gate.params, gate.dataset, gate.epochs = count_parameters(classifier.net), "nothing", 1
+        gate.sizes, gate.dataset, gate.epochs = measure(classifier.net, gate.contract), "nothing", 1
 
     monkeypatch.setattr(L.Trainer, "fit", fit)
     monkeypatch.setattr(L.Trainer, "test", lambda *args, **kwargs: None)

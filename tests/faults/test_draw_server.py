@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from mnist_lightning.export.grey_values import GreyValues
 from mnist_lightning.inference.draw import CANVAS_SIDE, PAGE, listen, make_app
-from mnist_lightning.inference.load import GreyValues
 from mnist_lightning.models import Net1
 from tests.conftest import Finished
 from tests.faults.conftest import Trials

@@ -231,7 +231,7 @@ def onnx_file(path: Path, width: int, external: bool) -> Path:
 
 def test_an_onnx_file_that_is_no_network_of_this_project_is_refused(tmp_path: Path, cli: Cli) -> None:
     path = tmp_path / "net.onnx"
-    assert load(onnx_file(path, 10, external=False)).params == 10  # what is refused below is not the frame
+    assert load(onnx_file(path, 10, external=False)).sizes["params"] == 10  # what is refused below is not the frame
     elsewhere = one_error(cli("evaluate", onnx_file(path, 10, external=True)), 2)
     assert elsewhere.startswith(f"{path}: cannot be read as an ONNX file: its weights lie in other files")
     one_logit = one_error(cli("evaluate", onnx_file(path, 1, external=False)), 2)

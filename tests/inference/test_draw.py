@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lightning.data.datamodule import synthetic
+from mnist_lightning.export.grey_values import GreyValues
 from mnist_lightning.inference import draw
 from mnist_lightning.inference.draw import CANVAS_SIDE, listen, look, make_app
-from mnist_lightning.inference.load import GreyValues, load
+from mnist_lightning.inference.load import load
 from mnist_lightning.models.probe import probe
 from tests.conftest import Finished, one_error
 from tests.models import networks

@@ -41,12 +41,13 @@ def marked() -> DigitsDataModule:
 
 
 def gate(**values: object) -> object:
+    limits = ("max_multiply_adds", "max_activation_bytes", "max_file_bytes")
     defaults = {"max_params": 8000, "count": "trainable", "dataset": "MNIST", "min_accuracy": 0.8, "on_miss": "fail"}
-    return OmegaConf.create({"gate": defaults | values})
+    return OmegaConf.create({"gate": defaults | dict.fromkeys(limits) | values})
 
 
 def test_figures(marked: DigitsDataModule) -> None:
-    trained = Trained("a file", Path("a"), Oracle(), gate(), 7999)  # type: ignore[arg-type]
+    trained = Trained("a file", Path("a"), Oracle(), gate(), {"params": 7999})  # type: ignore[arg-type]
     evaluation = evaluate.evaluate(trained, marked)
     assert (evaluation.accuracy, evaluation.num_images, evaluation.reasons) == (0.8, 100, [])
     assert evaluation.interval_95 == pytest.approx((0.7112, 0.8666), abs=1e-4)
@@ -58,7 +59,7 @@ def test_figures(marked: DigitsDataModule) -> None:
 
 
 def test_the_gate_of_the_run_judges_the_size_and_on_mnist_the_accuracy(marked: DigitsDataModule) -> None:
-    trained = Trained("a file", Path("a"), Oracle(), gate(min_accuracy=0.81), 8000)  # type: ignore[arg-type]
+    trained = Trained("a file", Path("a"), Oracle(), gate(min_accuracy=0.81), {"params": 8000})  # type: ignore[arg-type]
     too_large = "the network has 8,000 trainable parameters; gate.max_params=8000 wants fewer"
     assert evaluate.evaluate(trained, marked).reasons == [too_large]
     marked.name = "MNIST"

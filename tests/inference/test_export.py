@@ -1,5 +1,6 @@
 """Exported files do what the network does, by themselves, and are refused where they do not."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lightning.data.datamodule import SyntheticDataModule
+from mnist_lightning.export.grey_values import GreyValues
+from mnist_lightning.export.onnx_file import ExportError
 from mnist_lightning.inference import export
-from mnist_lightning.inference.export import ExportError
-from mnist_lightning.inference.load import GreyValues, load, load_data
+from mnist_lightning.inference.load import load, load_data
 from tests.conftest import Finished, one_error, read_verdict
+from tests.inference.test_load import change
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -65,12 +68,13 @@ def test_torch_export_takes_grey_values_of_any_number_of_images(
     trained_run: Path, tmp_path: Path, images: Tensor, cli: Callable[..., Finished]
 ) -> None:
     shutil.copytree(trained_run, tmp_path / "run")
+    change(tmp_path / "run", data__mean=0.3, data__std=0.2)  # the file normalises as the run did
     done = cli("export", tmp_path / "run" / "last.ckpt", "--format", "torch_export")
     assert done.status == 0, done.err
     path = tmp_path / "run" / "last.pt2"  # beside its checkpoint
     net = torch.export.load(path).module()
     for some in (images, images[:1]):
-        torch.testing.assert_close(net(some), load(trained_run).net(some), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(net(some), load(tmp_path / "run").net(some), rtol=1e-4, atol=1e-4)
     assert path.stat().st_size < 200_000  # and holds no test set
 
 
@@ -99,6 +103,18 @@ def test_int8_has_integer_weights(trained_run: Path, tmp_path: Path) -> None:
     assert [tensor.data_type for tensor in weights] == [onnx.TensorProto.INT8] * 8
 
 
+@pytest.mark.slow
+def test_the_gate_judges_the_file_that_export_writes(trained_run: Path, tmp_path: Path, cli: Callable[..., Finished]) -> None:
+    limits = {"gate__max_multiply_adds": 10**7, "gate__max_file_bytes": 10**7}
+    shutil.copytree(trained_run, tmp_path / "run")
+    change(tmp_path / "run", **limits)
+    sizes = [json.loads(cli("evaluate", "run", "--json").out)]
+    assert cli("export", "run", "--int8").status == 0
+    sizes.append(json.loads(cli("evaluate", "run/last-int8.onnx", "--json").out))
+    assert [size["file_bytes"] for size in sizes] == 2 * [(tmp_path / "run" / "last-int8.onnx").stat().st_size]
+    assert [(size["params"], size["multiply_adds"], size["activation_bytes"]) for size in sizes] == 2 * [(7288, 995_632, None)]
+
+
 def test_an_onnx_file_is_a_model_like_a_run(file: Path, trained_run: Path, cli: Callable[..., Finished]) -> None:
     done = cli("evaluate", file)
     assert (done.status, done.err) == (0, "")
@@ -120,7 +136,7 @@ class Shifted(nn.Module):
 def test_a_file_that_answers_otherwise_gets_no_name(
     file: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_write_onnx", lambda net, images, part: shutil.copy(file, part))
+    monkeypatch.setattr(export, "write_onnx", lambda *args: shutil.copy(file, args[-1]))
     trained = load(trained_run)
     other = replace(trained, net=GreyValues(Shifted(trained.net.net)))
     with pytest.raises(ExportError, match=r"^200 predictions of 200 test images of synthetic differ.*nothing was written$"):

@@ -34,7 +34,7 @@ def change(run_dir: Path, **values: object) -> None:
 
 def test_a_run_directory_gives_what_its_rule_judges(run_dir: Path) -> None:
     last = load(run_dir)
-    assert (last.path, last.params) == (run_dir / "last.ckpt", 7288)
+    assert (last.path, last.sizes["params"]) == (run_dir / "last.ckpt", 7288)
     assert last.source == f"{run_dir}/last.ckpt, weights of the last epoch: gate.rule=last"
     change(run_dir, gate__rule="best")
     best = load(run_dir)
@@ -100,7 +100,7 @@ def test_a_network_of_ones_own_needs_trust(run_dir: Path) -> None:
     torch.save({"state_dict": {f"net.{name}": value for name, value in Own().state_dict().items()}}, run_dir / "last.ckpt")
     with pytest.raises(ConfigError, match="give --trust"):
         load(run_dir)
-    assert load(run_dir, trust=True).params == 7850
+    assert load(run_dir, trust=True).sizes["params"] == 7850
 
 
 def test_images_are_normalised_as_in_training_and_older_runs_as_ever(run_dir: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnist_lightning.models import Net1, Net2, Net3, count_parameters
+from mnist_lightning.models import Net1, Net2, Net3, Plan, count_parameters
 from mnist_lightning.models.probe import probe
-from mnist_lightning.models.summary import cells, summarize
+from mnist_lightning.models.summary import cells, layer_sizes, summarize
 from tests.conftest import Finished
 from tests.models import networks
 
@@ -63,6 +63,41 @@ def test_sums_are_the_networks_whatever_its_forward_does(network: type[nn.Module
     with FlopCounterMode(display=False) as counter:
         net.eval()(torch.zeros(1, 1, 28, 28))
     assert 2 * sum(layer.multiply_adds for layer in layers) == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("net", [Net1(), Net2(), Net3()])
+def test_activations_of_a_chain_are_the_input_and_output_of_its_largest_convolution_or_pooling(net: nn.Module) -> None:
+    """Batch norms, activations and dropout write over their input."""
+    sums: list[int] = []
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
+            module.register_forward_hook(lambda module, inputs, out: sums.append(4 * (inputs[0].numel() + out.numel())))
+    net.eval()(torch.zeros(1, 1, 28, 28))
+    assert max(sums) == layer_sizes(summarize(net))["activation_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("network", "values"),
+    [
+        (networks.Residual, 3 * 4 * 13 * 13),  # in the second convolution of the first branch: its two maps, and x
+        (networks.Branches, 2 * (3 + 3) * 28 * 28),  # in the cat: both branches, and the two together
+        (networks.Functional, 784 + 4 * 26 * 26),  # in the first convolution: the image counts
+        (lambda: Plan(["c8", "d8+", "gap", "head"]), 3 * 8 * 784),  # in the 1×1: its input, its output, and the addend
+        (lambda: Plan(["c8", "se4", "p", "gap", "head"]), 8 * 784 + 8 * 196),  # in the pooling: the scaled map is in place
+        (networks.Rows, 784 + 28 * 8 + 8 + 8),  # in the LSTM: image, states, the last state and cell; none of its own
+    ],
+)
+def test_activations_of_branches_are_what_a_later_layer_still_reads(network: Callable[[], nn.Module], values: int) -> None:
+    assert layer_sizes(summarize(network()))["activation_bytes"] == 4 * values
+
+
+def test_a_map_that_is_read_again_is_not_written_over() -> None:
+    class Rejoined(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.relu(x), x])
+
+    relu, cat = summarize(Rejoined())
+    assert (relu.activation_bytes, cat.activation_bytes) == (2 * 3136, 4 * 3136)
 
 
 def fields(net: nn.Module) -> dict[str, int | None]:
@@ -119,8 +154,12 @@ def test_command_prints_a_row_per_layer_and_the_totals_without_data(cli: Callabl
     done = cli("summary", "model=net1")
     lines = done.out.splitlines()
     assert done.status == 0
-    assert len(lines) == 2 + 23 + 2 + 1
+    assert len(lines) == 2 + 23 + 2 + 3
     assert lines[24].split() == ["Conv2d-23", "10×1×1", "7×7", "1", "0", "28", "2", "4,900", "4,900"]
-    assert lines[-2].split() == ["total", "10,970", "1,650,440"]
-    assert lines[-1] == "parameters: 10,970, budget fewer than 8,000: 2,971 too many"
+    assert lines[-4].split() == ["total", "10,970", "1,650,440"]
+    assert lines[-3:] == [
+        "parameters: 10,970, budget fewer than 8,000: 2,971 too many",
+        "operations: 1,650,440 multiply-adds",
+        "memory: 61,760 bytes of activations",
+    ]
     assert not list(tmp_path.iterdir())

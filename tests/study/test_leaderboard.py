@@ -78,6 +78,15 @@ def test_rows_can_be_sorted(sweep: Path, sort_by: str, first: str) -> None:
     assert rows(sweep, sort_by)[0]["lr"] == first
 
 
+def test_sizes_are_columns_where_a_run_has_such_a_budget(tmp_path: Path) -> None:
+    for name, size in (("1", 70_000), ("2", 50_000)):
+        leave(tmp_path / name, f"optimizer.lr=0.{name}", activation_bytes=size, max_activation_bytes=60_000)
+    leave(tmp_path / "3", "optimizer.lr=0.3")
+    unit = "bytes of activations"
+    assert [row[unit] for row in rows(tmp_path, "activation_bytes")] == ["50,000", "70,000", ""]
+    assert not any(column.endswith(("adds", "file")) for row in rows(tmp_path) for column in row)
+
+
 def test_runs_without_a_figure_come_last(tmp_path: Path) -> None:
     leave(tmp_path / "1", status="error", accuracy=None)
     leave(tmp_path / "2", "optimizer.lr=0.1", accuracy=0.5)

@@ -80,7 +80,9 @@ def test_figures_are_those_of_the_runs_files(made: dict[str, Any], study: Path, 
 
 
 def test_two_runs_are_compared_on_their_predictions(made: dict[str, Any], study: Path) -> None:
-    first, second = sorted((load(study / name) for name in ("net2", "net3")), key=lambda net: net.params != params_of(made)[0])
+    first, second = sorted(
+        (load(study / name) for name in ("net2", "net3")), key=lambda net: net.sizes["params"] != params_of(made)[0]
+    )
     test = load_data(first.cfg).splits["test"]
     one, other = (trained.net(test.images).argmax(1) == test.labels for trained in (first, second))
     [row] = made["comparisons"]

@@ -19,7 +19,7 @@ from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.gate import Gate
 from mnist_lightning.training.callbacks import EpochBounds
-from mnist_lightning.training.fit import assemble, make_gate, run
+from mnist_lightning.training.fit import assemble, run
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.loggers import NoLoggers
 from tests.conftest import (
@@ -151,7 +151,7 @@ def test_callbacks_of_ones_own_come_before_the_gate_and_the_checkpoints(
 
 def test_they_stand_in_their_order_behind_the_projects_own(tmp_path: Path) -> None:
     cfg = compose_config(*TINY, "callbacks=[lr_monitor,weight_averaging,early_stopping]")
-    names = [type(callback).__name__ for callback in assemble(cfg, tmp_path, make_gate(cfg), NoLoggers()).trainer.callbacks]
+    names = [type(callback).__name__ for callback in assemble(cfg, tmp_path, Gate(cfg), NoLoggers()).trainer.callbacks]
     ours = ["EpochBounds", "EpochTable", "Dashboard"]
     theirs = ["LearningRateMonitor", "EMAWeightAveraging", "EarlyStopping"]
     assert names == [*ours, *theirs, "Gate", "EpochCheckpoint", "EpochCheckpoint"]

@@ -104,6 +104,24 @@ def test_over_the_budget_no_step_is_taken_and_a_verdict_left(tmp_path: Path) -> 
     assert verdict["params"] == 10_970
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporters
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_every_budget_is_told_of_a_run_that_only_warns(tmp_path: Path) -> None:
+    """The file's at its end, here after the one test of a hold-out."""
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    over = ("gate.max_multiply_adds=1000", "gate.max_activation_bytes=58496", "gate.max_file_bytes=1000", "gate.on_miss=warn")
+    run(compose_config(*TINY, *over, "data.val_images=50"), tmp_path)
+    verdict = read_verdict(tmp_path)
+    assert (verdict["status"], verdict["exit_status"], verdict["epochs"]) == ("missed", 0, 1)
+    assert (verdict["multiply_adds"], verdict["activation_bytes"]) == (1_031_808, 58_496)
+    assert 7496 < verdict["file_bytes"] < 4 * 7496  # a byte a weight, ONNX's graph, the configuration
+    assert verdict["reasons"] == [
+        "net3 has 1,031,808 multiply-adds; gate.max_multiply_adds=1000 wants fewer",
+        "net3 has 58,496 bytes of activations; gate.max_activation_bytes=58496 wants fewer",
+        f"net3 has {verdict['file_bytes']:,} bytes as a file; gate.max_file_bytes=1000 wants fewer",
+    ]
+
+
 def test_a_directory_that_holds_a_run_is_refused_and_left(finished: Path) -> None:
     before = {path: path.read_bytes() for path in finished.iterdir()}
     with pytest.raises(ConfigError, match="the directory holds a run already"):

@@ -127,13 +127,18 @@ def test_what_is_no_logger_is_refused_in_a_line(cli: Cli, word: str) -> None:
     assert len(line) <= 200
 
 
-@pytest.mark.parametrize("words", [("logger=mlflow",), ("logger=[tensorboard,mlflow]", "-m", "seed=0,1")], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    "words",
+    [("logger=mlflow",), ("logger=[tensorboard,mlflow]", "-m", "seed=0,1"), ("gate.max_file_bytes=9",)],
+    ids=["run", "sweep", "file"],
+)
 def test_a_missing_extra_is_named_before_anything_is_made(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     line = one_error(cli(*TINY, *words), 2)
-    assert line == "logger=mlflow: needs an extra that is not installed; pip install 'mnist-lightning[mlflow]'"
+    key, extra = ("logger=mlflow", "mlflow") if "mlflow" in words[0] else (words[0], "onnx")
+    assert line == f"{key}: needs an extra that is not installed; pip install 'mnist-lightning[{extra}]'"
     assert list(tmp_path.iterdir()) == [] or {path.name for path in tmp_path.iterdir()} == {"outputs"}
     assert not list(tmp_path.rglob("config.yaml"))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lightning.inference.fold import fold
+from mnist_lightning.export.fold import fold
 from mnist_lightning.models import Net1, Net2, Net3, Plan
 from mnist_lightning.models.probe import probe
 from tests.models import networks

@@ -69,9 +69,9 @@ def broken_rules(
 
 
 class Gate(L.Callback):
-    """Fails a run before its first step when its network is over a budget, and at its end when it missed the target.
+    """Fails a run before its first step when its network is over a budget, at its end when the file is or the target is missed.
 
-    The size of the file is told at the end, too. With `gate.on_miss` "warn" it only records the miss.
+    With `gate.on_miss` "warn" it only records the miss.
     """
 
     def __init__(self, cfg: DictConfig) -> None:

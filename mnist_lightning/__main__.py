@@ -19,7 +19,7 @@ from mnist_lightning.training import signals
 
 COMMANDS = (
     *("train", "summary", "evaluate", "predict", "export", "draw"),
-    *("init", "leaderboard", "report", "reproduce", "results", "benchmark"),
+    *("init", "leaderboard", "report", "reproduce", "results", "search", "benchmark"),
 )
 
 

@@ -1,10 +1,10 @@
 """Checks a composed configuration against the rules."""
 
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_lightning.config.errors import ConfigError, typed
@@ -16,14 +16,20 @@ EXTRAS = {
     "wandb": ("wandb",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
 }
+Rules = TypeVar("Rules", bound=BaseModel)
 BASES = {"data": "base/loading@_here_", "trainer": "default"}  # what a YAML of the user's own builds on
 
 
 def check(cfg: DictConfig) -> None:
     """Checks a configuration, without its `hydra` node, against every rule at once; raises a ConfigError of all their lines."""
+    validated(Config, cfg)
+
+
+def validated(rules: type[Rules], cfg: DictConfig) -> Rules:
+    """A configuration as an object of the rules that it keeps; raises as `check`."""
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     try:
-        Config.model_validate(values)
+        return rules.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(dict.fromkeys(_line(detail, values) for detail in error.errors()))) from None
 

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import to_absolute_path
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_lightning.config import leftovers  # noqa: F401  # changes what Hydra composes
 from mnist_lightning.config.errors import ConfigError
@@ -113,6 +114,14 @@ def without_hydra(config: DictConfig) -> DictConfig:
     with open_dict(cfg):
         cfg.pop("hydra", None)
     return cfg
+
+
+def log_into(composed: DictConfig, directory: Path) -> None:
+    """Makes a run's directory and lets its log begin there, as Hydra does on the command line."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with read_write(composed.hydra), open_dict(composed.hydra):
+        composed.hydra.runtime.output_dir = str(directory.absolute())
+    configure_log(composed.hydra.job_logging)
 
 
 def read_config(directory: Path) -> DictConfig:

@@ -9,14 +9,13 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import configure_log
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_lightning.commands.arguments import quoted
 from mnist_lightning.commands.train import job
 from mnist_lightning.config.check import check
-from mnist_lightning.config.compose import compose_job, hydra_of_conf, use_directories, without_hydra
+from mnist_lightning.config.compose import compose_job, hydra_of_conf, log_into, use_directories, without_hydra
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.notebook.cell import in_a_cell
 from mnist_lightning.notebook.results import Network, Run, Sweep
@@ -81,10 +80,7 @@ def run(cfg: Configuration, resume: bool = False) -> Run:
     composed.resume = resume or composed.resume
     with in_a_cell(composed.hydra.overrides.task):
         directory = Path(composed.hydra.run.dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        with read_write(composed.hydra), open_dict(composed.hydra):
-            composed.hydra.runtime.output_dir = str(directory.absolute())
-        configure_log(composed.hydra.job_logging)
+        log_into(composed, directory)
         try:
             fit.run(without_hydra(composed), directory)
         except GateError:

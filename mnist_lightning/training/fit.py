@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,10 @@ SILENCED = (  # true of this project and of no use to its users
 )
 
 
-def run(cfg: DictConfig, output_dir: Path) -> Verdict:
+def run(cfg: DictConfig, output_dir: Path, watchers: Sequence[Callback] = ()) -> Verdict:
     """Trains, evaluates and judges, and leaves config, metrics, checkpoints, events and verdict in the directory.
+
+    `watchers` see the epochs of a trial for the search that it belongs to, and may end it.
 
     Without `resume` a directory that holds a run already is refused. Raises a ConfigError before it has trained, a GateError
     where the contract under `gate` was broken and `gate.on_miss` is "fail".
@@ -65,10 +68,10 @@ def run(cfg: DictConfig, output_dir: Path) -> Verdict:
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes
         return _follow(cfg, output_dir)
     with lock(output_dir):
-        return _lead(cfg, output_dir)
+        return _lead(cfg, output_dir, watchers)
 
 
-def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
+def _lead(cfg: DictConfig, output_dir: Path, watchers: Sequence[Callback]) -> Verdict:
     """The run in its first process, which alone writes; it leaves a verdict, however it ends."""
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
@@ -81,7 +84,7 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
     error: BaseException | None = None  # not sys.exc_info(): a notebook may run this while it handles another
     try:
         loggers = Loggers(cfg, output_dir, taken.epochs)
-        _fit_and_test(cfg, output_dir, gate, loggers, taken)
+        _fit_and_test(cfg, output_dir, gate, loggers, taken, watchers)
     except BaseException as raised:
         error = raised
         raise
@@ -102,8 +105,10 @@ def _follow(cfg: DictConfig, output_dir: Path) -> Verdict:
     return verdict
 
 
-def _fit_and_test(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers, taken: Taken) -> None:
-    parts = assemble(cfg, output_dir, gate, loggers)
+def _fit_and_test(
+    cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers, taken: Taken, watchers: Sequence[Callback] = ()
+) -> None:
+    parts = assemble(cfg, output_dir, gate, loggers, watchers)
     parts.trainer.fit(parts.classifier, datamodule=parts.data, ckpt_path=taken.checkpoint, weights_only=True)
     if parts.data.val_images:
         # The one look at the test set, by the weights that the hold-out chose or by the last ones.
@@ -177,7 +182,7 @@ class Assembled:
     last: EpochCheckpoint
 
 
-def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers) -> Assembled:
+def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers, watchers: Sequence[Callback] = ()) -> Assembled:
     """Seeds every generator and builds a run from its configuration; reads no data yet."""
     keep_freed()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -199,7 +204,7 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers) ->
     table = EpochTable(output_dir / "metrics.csv")
     # The gate comes last: it ends a run that is over the budget or missed the target. Lightning puts checkpoints after it, so
     # that they hold what an early stopping has decided.
-    callbacks: list[Callback] = [EpochBounds(cfg.seed), table, Dashboard(cfg, loggers, table), *own_callbacks, gate]
+    callbacks: list[Callback] = [EpochBounds(cfg.seed), table, Dashboard(cfg, loggers, table), *own_callbacks, *watchers, gate]
     trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], loggers.for_trainer())
     return Assembled(trainer, classifier, data, best, last)
 

@@ -1,0 +1,1 @@
+"""A search for small, accurate networks: Optuna proposes plans and recipes, each is a run like any other."""

@@ -1,0 +1,66 @@
+"""The rules of a search's own values, the node `search`; imports neither torch nor Optuna."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from typing_extensions import Self
+
+from mnist_lightning.config.fields import Closed, Share, Whole
+
+Value = Annotated[str, Field(pattern=r"^\S+$")] | int | float | bool
+
+
+class Range(Closed):
+    """Numbers from low to high: whole ones where all three are."""
+
+    low: int | float
+    high: int | float
+    step: int | float | None = None
+    log: bool = False
+
+
+Values = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[list[Value], Field(min_length=1), Tag("choices")],
+    Discriminator(lambda given: "range" if isinstance(given, dict | Range) else "choices"),
+]
+
+
+class Plans(Closed):
+    """What plans are made of; `conf/search/default.yaml` says what each means."""
+
+    first: Values
+    stages: Values
+    width: Values
+    growth: Values
+    blocks: Values
+    kind: Values
+    share: Values
+    residual: Values
+    pool: Values
+    end: Values
+
+
+class Search(Closed):
+    trials: Whole
+    workers: Whole
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] | None
+    storage: str | None
+    criterion: Literal["acc", "loss"]
+    objective: Literal["params", "multiply_adds"] | None
+    sampler: Literal["tpe", "nsga2"]
+    prune_after: list[Whole]
+    keep: Annotated[Share, Field(gt=0)]
+    plan: Plans | None
+    vary: dict[str, Values]
+
+    @model_validator(mode="after")
+    def there_is_something_to_try(self) -> Self:
+        if not self.plan and not self.vary:
+            raise ValueError("search.plan=null: leaves nothing to try; give search.vary={KEY:[VALUE,...]}, or keep the plans")
+        return self
+
+
+class Searching(Closed):
+    """The configuration of a search, apart from that of its runs."""
+
+    search: Search

@@ -37,9 +37,8 @@ def main(arguments: list[str]) -> int:
         if not given.worker:
             show(f"stopped; the same command goes on, in {path_as_typed(launch.directory)}")
         raise
-    if not given.worker:
-        _conclude(launch)
-    return OK if all_well else FAILED
+    found = given.worker or _conclude(launch)
+    return OK if all_well and found else FAILED
 
 
 def _work(launch: Launch) -> bool:
@@ -54,8 +53,8 @@ def _work(launch: Launch) -> bool:
     return True
 
 
-def _conclude(launch: Launch) -> None:
-    """Shows the front, and what to do next."""
+def _conclude(launch: Launch) -> bool:
+    """Shows the front, and what to do next; returns whether any trial has finished."""
     from mnist_lightning.search import results
     from mnist_lightning.search.trials import Trials
 
@@ -66,6 +65,7 @@ def _conclude(launch: Launch) -> None:
     directory = path_as_typed(launch.directory)
     show(f"\n{results.summary(table, launch.search)}\n\nsearch.md, .csv and .png in {directory}. Next:")
     show(f"  python -m mnist_lightning search adopt --name my_net --from {directory}")
+    return bool(results.front(table, launch.search))
 
 
 def _adopt(arguments: list[str]) -> int:

@@ -21,10 +21,10 @@ from mnist_lightning.config.errors import ConfigError, fitted, one_line, typed
 from mnist_lightning.config.run_name import folder_name
 from mnist_lightning.evaluation.run_directories import settings
 from mnist_lightning.search.adopt import RECORD, SEARCHES
-from mnist_lightning.search.rules import Range, Search, Searching
+from mnist_lightning.search.rules import Range, Search, Searching, composable
 
 ONLY_HERE = ("search.trials", "search.workers", "search.storage")  # may differ when the same search goes on
-NO_WORDS = ("sweep=", "resume=", "ckpt_path=", "hydra.run.", "hydra.sweep.", "hydra.mode=", "hydra/launcher=")
+NO_WORDS = ("sweep=", "sweep.", "resume=", "ckpt_path=", "hydra.run.", "hydra.sweep.", "hydra.mode=", "hydra/launcher=")
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,14 @@ def prepare(words: list[str]) -> Launch:
             raise ConfigError(
                 f"{word}: goes with a run or a sweep; a search always goes on, in the directory of search.name=NAME"
             )
-    typed_words = words
-    # So that a range may have keys that the default's has not; the rules know which there are.
-    words = [f"++{word}" if word.startswith(("search.plan.", "search.vary")) else word for word in words]
-    cfg = compose_config(*words)
+    kept = sorted(word for word in words if not word.lstrip("+").startswith(tuple(f"{key}=" for key in ONLY_HERE)))
+    cfg = compose_config(*composable(words))
     search = validated(Searching, OmegaConf.masked_copy(cfg, "search")).search
     with open_dict(cfg):
         node = cfg.pop("search")
     check(cfg)
     require_extras(cfg)
     _check(cfg, search, words)
-    kept = sorted(word for word in typed_words if not word.lstrip("+").startswith(tuple(f"{key}=" for key in ONLY_HERE)))
     directory = SEARCHES / (search.name or (folder_name("+".join(kept)) if kept else "default"))
     asked = settings(cfg) | {
         key: value for key, value in flatten(OmegaConf.create({"search": node})).items() if key not in ONLY_HERE
@@ -76,7 +73,7 @@ def _check(cfg: DictConfig, search: Search, words: Sequence[str]) -> None:
     for key, values in search.vary.items():
         first = typed(values.low if isinstance(values, Range) else values[0])
         try:
-            compose_config(*words, f"{key}={first}")
+            compose_config(*composable(words), f"{key}={first}")
         except HydraException as error:
             raise ConfigError(fitted(f"search.vary: {key}={first}: ", one_line(error), "; name a key of a run")) from error
 

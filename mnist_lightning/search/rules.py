@@ -1,5 +1,6 @@
 """The rules of a search's own values, the node `search`; imports neither torch nor Optuna."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -64,3 +65,15 @@ class Searching(Closed):
     """The configuration of a search, apart from that of its runs."""
 
     search: Search
+
+
+def composable(words: Sequence[str]) -> list[str]:
+    """The words of a search for Hydra, which by itself puts no list where a choice has a range, and adds no key to one."""
+    composed: list[str] = []
+    for word in words:
+        key = word.partition("=")[0]
+        if key.removeprefix("search.plan.") in Plans.model_fields:
+            composed += [f"~{key}", f"+{word}"]
+        else:
+            composed.append(f"++{word}" if key.startswith(("search.plan.", "search.vary")) else word)
+    return composed

@@ -16,6 +16,7 @@ from mnist_lightning.models.probe import probe
 from mnist_lightning.models.summary import summarize
 from mnist_lightning.search import results
 from mnist_lightning.search.halving import Halving
+from mnist_lightning.search.rules import composable
 from mnist_lightning.search.space import overrides
 from mnist_lightning.search.trials import OVERRIDES, PRUNED, SIZE, Trials
 from mnist_lightning.terminal import show
@@ -54,7 +55,7 @@ def _accepted(trials: Trials, trial: Trial) -> DictConfig | None:
     """The configuration of a trial with Hydra's own node, or None where it is refused; the storage then knows why."""
     ours = overrides(trial.params, trials.search)
     trial.set_user_attr(OVERRIDES, " ".join(ours))
-    composed = compose_job(*trials.words, *ours, *TRIAL)
+    composed = compose_job(*composable(trials.words), *ours, *TRIAL)
     with open_dict(composed):
         composed.pop("search")
     try:

@@ -151,9 +151,10 @@ def choices(group: str) -> list[str]:
 
 
 def groups() -> list[str]:
-    """The groups of the configuration, but for Hydra's own."""
+    """The groups of the configuration, but for Hydra's own; `search` is one of a search alone."""
+    none = ("hydra", "search") if _primary == ["config"] else ("hydra",)
     found = [path for directory in (CONF_DIR, *own_directories()) for path in directory.iterdir() if path.is_dir()]
-    return sorted({path.name for path in found if path.name != "hydra"})
+    return sorted({path.name for path in found if path.name not in none})
 
 
 def choice_for(group: str, key: str, value: str) -> str | None:

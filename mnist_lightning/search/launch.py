@@ -70,10 +70,11 @@ def _check(cfg: DictConfig, search: Search, words: Sequence[str]) -> None:
     from mnist_lightning.search.space import space
 
     space(search)
+    words = [*composable(words), *(["model.plan=[head]"] if search.plan else [])]
     for key, values in search.vary.items():
         first = typed(values.low if isinstance(values, Range) else values[0])
         try:
-            compose_config(*composable(words), f"{key}={first}")
+            compose_config(*words, f"{key}={first}")
         except HydraException as error:
             raise ConfigError(fitted(f"search.vary: {key}={first}: ", one_line(error), "; name a key of a run")) from error
 

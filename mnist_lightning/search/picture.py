@@ -13,13 +13,13 @@ from mnist_lightning.study.sweep_picture import DOTS, MEAN_COLOR, TARGET_COLOR
 
 OTHERS = "#8a8a8a"
 SPAN, ROOM = 2.0, 0.1  # points of accuracy: what lies farther below would press all others together
-TICKS = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000]  # parameters
+LABELS = {"params": "parameters", "multiply_adds": "multiply-adds of an image"}
 
 
-def picture(table: Sequence[Row], front: Sequence[Row], cfg: DictConfig) -> Figure:
-    """Draws trials by parameters, on a log axis, and accuracy on the hold-out in percent."""
+def picture(table: Sequence[Row], front: Sequence[Row], cfg: DictConfig, objective: str) -> Figure:
+    """Draws trials by what `objective` names, on a log axis, and accuracy on the hold-out in percent."""
     figure = Figure(figsize=(7.2, 4.8), dpi=120, layout="constrained")
-    axes = figure.add_subplot(xscale="log", xlabel="parameters", ylabel="hold-out accuracy after the last epoch, %")
+    axes = figure.add_subplot(xscale="log", xlabel=LABELS[objective], ylabel="hold-out accuracy after the last epoch, %")
     finished = [row for row in table if row.state == FINISHED]
     axes.plot(*_places(finished), "o", color=DOTS, markersize=5, markeredgecolor="white", label="trial")
     axes.plot(*_places(front), "-D", color=MEAN_COLOR, markersize=5, linewidth=1.2, label="front", drawstyle="steps-post")
@@ -28,11 +28,13 @@ def picture(table: Sequence[Row], front: Sequence[Row], cfg: DictConfig) -> Figu
         target = 100 * cfg.gate.min_accuracy
         axes.axhline(target, color=TARGET_COLOR, linewidth=1.2, linestyle="--", zorder=1, label=f"target {target:g} %")
         heights.append(target)
-        if cfg.gate.dataset == "MNIST":
+        if cfg.gate.dataset == "MNIST" and objective == "params":
             heights += _draw_claims(axes)
         axes.set_ylim(max(min(heights), max(heights) - SPAN) - ROOM, max(heights) + ROOM)
     low, high = axes.get_xlim()
-    axes.set_xticks([tick for tick in TICKS if low <= tick <= high])
+    axes.set_xticks(
+        [tick for power in range(2, 8) for tick in (10**power, 2 * 10**power, 5 * 10**power) if low <= tick <= high]
+    )
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
@@ -41,7 +43,7 @@ def picture(table: Sequence[Row], front: Sequence[Row], cfg: DictConfig) -> Figu
 
 
 def _places(table: Sequence[Row]) -> tuple[list[int], list[float]]:
-    return [row.params for row in table], [100 * (row.accuracy or 0) for row in table]
+    return [row.size for row in table], [100 * (row.accuracy or 0) for row in table]
 
 
 def _draw_claims(axes: Axes) -> list[float]:

@@ -106,7 +106,7 @@ def write(trials: Trials) -> list[Row]:
     files.write(directory / "search.csv", csv.to_csv(index=False, lineterminator="\n"))
     files.write(directory / "search.md", page(table, trials.search, trials.words))
     with files.replacing(directory / "search.png") as part:
-        picture(table, front(table, trials.search), trials.cfg).savefig(part)
+        picture(table, front(table, trials.search), trials.cfg, trials.search.objective or "params").savefig(part)
     return table
 
 

@@ -43,7 +43,7 @@ def test_a_search_without_a_finished_trial_has_a_summary(search: Search) -> None
 
 
 def test_the_picture_shows_trials_target_and_what_others_state() -> None:
-    axes = picture(TABLE, [TABLE[3], TABLE[0]], compose_config()).axes[0]
+    axes = picture(TABLE, [TABLE[3], TABLE[0]], compose_config(), "params").axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
     assert labels == ["trial", "front", "target 99.4 %", "stated by others: test set, best epoch"]
     assert len(axes.texts) == len(CLAIMS)
@@ -51,5 +51,5 @@ def test_the_picture_shows_trials_target_and_what_others_state() -> None:
 
 
 def test_a_picture_of_other_data_has_no_target() -> None:
-    axes = picture(TABLE, [TABLE[3]], compose_config("data=synthetic")).axes[0]
+    axes = picture(TABLE, [TABLE[3]], compose_config("data=synthetic"), "params").axes[0]
     assert len(axes.get_legend().get_texts()) == 2  # type: ignore[union-attr]

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mnist_lightning.__main__ import main
-from mnist_lightning.config.compose import compose_config, groups
+from mnist_lightning.config.compose import compose_config, groups, use_directories
 from mnist_lightning.data.data_sets import DATA_SETS, IDXFile
 from mnist_lightning.data.datamodule import mnist_files, synthetic
 from mnist_lightning.evaluation.verdict import Verdict
@@ -118,6 +118,7 @@ def cli(
         return Finished(status, out, err)
 
     yield run
+    use_directories(None, [])  # a search has composed from another file
     for name, module in list(sys.modules.items()):  # networks of a test's own
         if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]

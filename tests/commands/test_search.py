@@ -1,16 +1,21 @@
 """The command `search`: trials are runs on a hold-out, within the budget, and the same words go on."""
 
 import csv
+import re
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mnist_lightning.config.compose import CONF_DIR, use_directories
+from mnist_lightning.search.launch import prepare
 from mnist_lightning.training.lit_module import LitClassifier
 from tests.conftest import Finished, at_call, one_error, read_verdict, throw
 from tests.search.conftest import TINY_SEARCH
 
+DOCS = CONF_DIR.parent / "docs/search.md"
 Cli = Callable[..., Finished]
 SMALL = (
     *TINY_SEARCH,
@@ -67,6 +72,14 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(cli: Cli, tmp_path: P
 def test_a_trial_whose_loss_is_no_number_has_failed_and_the_search_goes_on(cli: Cli, tmp_path: Path) -> None:
     done = cli("search", *SMALL, "optimizer.lr=1e30", "search.trials=1")
     assert (done.status, [row["state"] for row in rows(tmp_path / "outputs/search/s")]) == (1, ["failed"])
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^python -m mnist_lightning search (?!adopt)(.*)", DOCS.read_text("utf-8"), re.MULTILINE)
+)
+def test_every_command_of_the_docs_is_a_search(command: str, cli: Cli, tmp_path: Path) -> None:
+    use_directories(None, [], "search")
+    assert prepare(shlex.split(command)).directory.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ def test_the_picture_shows_trials_target_and_what_others_state() -> None:
     assert axes.get_xscale() == "log"
 
 
+def test_the_best_trial_is_in_the_picture_however_far_below_the_target() -> None:
+    low, high = picture(TABLE, [TABLE[3], TABLE[0]], compose_config(), "params").axes[0].get_ylim()
+    assert low < 100 * (TABLE[0].accuracy or 0) < 99.4 < high
+
+
 def test_a_picture_of_other_data_has_no_target() -> None:
     axes = picture(TABLE, [TABLE[3]], compose_config("data=synthetic"), "params").axes[0]
     assert len(axes.get_legend().get_texts()) == 2  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ EXTRAS = {
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "wandb": ("wandb",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "search": ("optuna", "sqlalchemy", "alembic"),
 }
 Rules = TypeVar("Rules", bound=BaseModel)
 BASES = {"data": "base/loading@_here_", "trainer": "default"}  # what a YAML of the user's own builds on

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_lightning import files
-from mnist_lightning.config.check import check, require_extras, validated
+from mnist_lightning.config.check import EXTRAS, check, require_extras, validated
 from mnist_lightning.config.compose import compose_config, flatten
 from mnist_lightning.config.errors import ConfigError, fitted, one_line, typed
 from mnist_lightning.config.run_name import folder_name
@@ -61,10 +61,14 @@ def prepare(words: list[str]) -> Launch:
 
 
 def _check(cfg: DictConfig, search: Search, words: Sequence[str]) -> None:
-    if not all(map(find_spec, ("optuna", "sqlalchemy", "alembic"))):
+    if not all(map(find_spec, EXTRAS["search"])):
         raise ConfigError("search: needs an extra that is not installed; pip install 'mnist-lightning[search]'")
     if not cfg.data.val_images:
         raise ConfigError("data.val_images=0: a search compares on a hold-out, never on the test set; try data.val_images=5000")
+    if cfg.gate.max_file_bytes:
+        raise ConfigError(
+            f"gate.max_file_bytes={cfg.gate.max_file_bytes}: is judged by an export, which no trial makes; leave it out"
+        )
     if "ddp" in cfg.trainer.strategy:
         raise ConfigError("trainer=ddp: a trial is one process; search on one device, with several trials by search.workers=2")
     from mnist_lightning.search.space import space

@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from omegaconf import DictConfig
 
+from mnist_lightning.evaluation.budgets import BUDGETS
 from mnist_lightning.search.results import FINISHED, Row
 from mnist_lightning.study.published import CLAIMS
 from mnist_lightning.study.sweep_picture import DOTS, MEAN_COLOR, TARGET_COLOR
 
 OTHERS = "#8a8a8a"
 SPAN, ROOM = 2.0, 0.1  # points of accuracy: what lies farther below the best would press all others together
-LABELS = {"params": "parameters", "multiply_adds": "multiply-adds of an image"}
+LABELS = {budget.size: budget.unit for budget in BUDGETS}
 
 
 def picture(table: Sequence[Row], front: Sequence[Row], cfg: DictConfig, objective: str) -> Figure:

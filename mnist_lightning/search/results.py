@@ -27,6 +27,7 @@ class Row:
     loss: float | None
     params: int
     multiply_adds: int
+    activation_bytes: int
     size: int
     epochs: int | None
     overrides: str
@@ -43,7 +44,7 @@ def rows(trials: Trials) -> list[Row]:
     found = []
     for trial in trials.accepted():
         told = trial.user_attrs
-        sizes = (told["params"], told["multiply_adds"], told[SIZE])
+        sizes = (told["params"], told["multiply_adds"], told["activation_bytes"], told[SIZE])
         found.append(
             Row(
                 trial.number,
@@ -89,6 +90,7 @@ def cells(table: Sequence[Row]) -> Rows:
             "loss": f"{row.loss:.4f}",
             "parameters": f"{row.params:,}",
             "multiply-adds": f"{row.multiply_adds:,}",
+            "bytes": f"{row.activation_bytes:,}",
             "run": row.overrides,
         }
         for row in table

@@ -47,7 +47,7 @@ class Search(Closed):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] | None
     storage: str | None
     criterion: Literal["acc", "loss"]
-    objective: Literal["params", "multiply_adds"] | None
+    objective: Literal["params", "multiply_adds", "activation_bytes"] | None
     sampler: Literal["tpe", "nsga2"]
     prune_after: list[Whole]
     keep: Annotated[Share, Field(gt=0)]

@@ -13,7 +13,7 @@ from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import read_epochs
 from mnist_lightning.models import count_parameters
 from mnist_lightning.models.probe import probe
-from mnist_lightning.models.summary import summarize
+from mnist_lightning.models.summary import layer_sizes, summarize
 from mnist_lightning.search import results
 from mnist_lightning.search.halving import Halving
 from mnist_lightning.search.rules import composable
@@ -79,8 +79,7 @@ def _accepted(trials: Trials, trial: Trial) -> DictConfig | None:
 def measure(cfg: DictConfig) -> dict[str, int]:
     """What the gate has budgets for, of a network that is not trained yet."""
     net = probe(build(cfg, "model"))
-    multiply_adds = sum(layer.multiply_adds for layer in summarize(net))
-    return {"params": count_parameters(net, cfg.gate.count), "multiply_adds": multiply_adds}
+    return {"params": count_parameters(net, cfg.gate.count)} | layer_sizes(summarize(net))
 
 
 def _train(trials: Trials, trial: Trial, composed: DictConfig) -> None:

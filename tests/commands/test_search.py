@@ -92,6 +92,7 @@ def test_every_command_of_the_docs_is_a_search(command: str, cli: Cli, tmp_path:
         ("search.vary={optimizer.lrr:[1]}", "search.vary: optimizer.lrr=1: "),
         ("search.storage=foo://x", "search.storage=foo://x: cannot be used: "),
         ("sweep=lr", "sweep=lr: goes with a run or a sweep"),
+        ("gate.max_file_bytes=9000", "gate.max_file_bytes=9000: is judged by an export"),
         ("trainer=ddp", "trainer=ddp: a trial is one process"),
     ],
 )

@@ -10,7 +10,7 @@ from mnist_lightning.study.published import CLAIMS
 
 
 def row(number: int, params: int, accuracy: float | None, loss: float = 0.1, state: str = FINISHED) -> Row:
-    return Row(number, state, accuracy, loss, params, 10 * params, params, 3, f"model.plan=[c{params},head]")
+    return Row(number, state, accuracy, loss, params, 10 * params, 4 * params, params, 3, f"model.plan=[c{params},head]")
 
 
 TABLE = [row(0, 900, 0.95), row(1, 400, 0.91), row(2, 500, 0.90), row(3, 400, 0.93), row(4, 100, 0.99, state=STOPPED)]

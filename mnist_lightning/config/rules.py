@@ -119,6 +119,11 @@ class _Gate(Closed):
     on_miss: Literal["fail", "warn"]
 
 
+class _Sweep(Closed):
+    jobs: Whole | None = None
+    prune: bool = False
+
+
 def _whose(group: Any) -> str:
     """Whether a group names something that comes with this project."""
     target = str(group.get("_target_")) if isinstance(group, dict) else ""
@@ -147,6 +152,7 @@ class Config(Closed):
     resume: bool
     ckpt_path: Literal["last"] | None = None
     pictures: Literal["last", "every", "none"] = "last"
+    sweep: _Sweep = _Sweep()
 
     @model_validator(mode="after")
     def the_rule_can_be_judged(self) -> Self:

@@ -28,7 +28,7 @@ UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 DAMAGE = (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException)
 IMMATERIAL = {  # no result depends on them
     *("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss"),
-    *("resume", "ckpt_path", "pictures"),
+    *("resume", "ckpt_path", "pictures", "sweep.jobs", "sweep.prune"),
 }
 _VERDICT = TypeAdapter(Verdict)
 

@@ -1,5 +1,6 @@
 """The table of runs: seeds averaged, the best first, failures named with their logs; every sweep keeps one in its directory."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import Run
+from mnist_lightning.evaluation.run_directories import Run, find_runs
 from mnist_lightning.evaluation.statistics import wilson_interval
 from mnist_lightning.evaluation.verdict import PASSED
 from mnist_lightning.study.aggregate import Rows, aggregate, escape_markdown, markdown, mean_sd, resolve_keys
@@ -34,6 +35,12 @@ def write(directory: Path, runs: Sequence[Run]) -> str:
     files.write(directory / "leaderboard.csv", pd.DataFrame(rows_of(entries)).to_csv(index=False, lineterminator="\n"))
     files.write(directory / "leaderboard.md", _page(entries, runs, escape_markdown) + "\n")
     return _page(entries, runs, printable)
+
+
+def keep(directory: Path) -> None:
+    """Writes the table of a sweep's runs so far: a killed sweep has its table, too."""
+    with contextlib.suppress(OSError):  # it is written again at the end, which tells
+        write(directory, find_runs([directory]))
 
 
 def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame":

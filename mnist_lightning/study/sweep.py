@@ -6,6 +6,7 @@ Hydra calls `Study` (conf/hydra/callbacks). Imports neither torch nor lightning.
 import contextlib
 import functools
 import json
+import multiprocessing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +29,7 @@ from mnist_lightning.config.compose import without_hydra
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import find_runs, lock, read_run, settings
 from mnist_lightning.status import FAILED, worst
-from mnist_lightning.study import leaderboard
+from mnist_lightning.study import launcher, leaderboard  # noqa: F401  # the launcher makes itself known to Hydra
 from mnist_lightning.terminal import path_as_typed, show
 
 SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
@@ -125,10 +126,8 @@ class Study(Callback):
         files.write(directory / SWEEP, json.dumps(_asked(config.hydra.overrides.task), indent=2) + "\n")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode == RunMode.MULTIRUN:
-            sweep_dir = Path(config.hydra.sweep.dir)
-            with contextlib.suppress(OSError):  # it is written again at the end, which tells
-                leaderboard.write(sweep_dir, find_runs([sweep_dir]))  # after every job: a killed sweep has its table too
+        if config.hydra.mode == RunMode.MULTIRUN and not multiprocessing.parent_process():  # which does it
+            leaderboard.keep(Path(config.hydra.sweep.dir))
 
     @_through_hydra
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -205,5 +204,5 @@ def _check_job(cfg: DictConfig) -> None:
     if "ddp" in cfg.trainer.strategy:
         raise ConfigError(
             "trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep; "
-            "run it alone, or sweep on one device a job, several at a time, with hydra/launcher=joblib"
+            "run it alone, or sweep on one device a job"
         )

@@ -63,10 +63,11 @@ def job(cfg: DictConfig) -> int:
 def _tell(error: Exception, output_dir: Path) -> None:
     """Says what ended a run: the terminal gets a line, run.log the traceback."""
     from mnist_lightning.evaluation.gate import GateError
+    from mnist_lightning.training.pruning import Pruned
 
     if isinstance(error, UserError):
         complain(str(error))
-    elif not isinstance(error, GateError):  # of which the verdict has told
+    elif not isinstance(error, (GateError, Pruned)):  # of which the verdict has told
         with contextlib.suppress(OSError):  # a full disk
             log.info("the run ended with an error", exc_info=error)
         complain(f"{type(error).__name__}: {one_line(error)} (traceback in {path_as_typed(output_dir / 'run.log')})")

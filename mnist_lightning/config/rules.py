@@ -174,6 +174,12 @@ class Config(Closed):
         return self
 
     @model_validator(mode="after")
+    def jobs_are_not_chosen_by_the_test_images(self) -> Self:
+        if self.sweep.prune and not self.data.val_images:
+            raise ValueError("sweep.prune=true: compares jobs on a hold-out, not on the test images; give data.val_images=5000")
+        return self
+
+    @model_validator(mode="after")
     def processes_share_every_batch(self) -> Self:
         num_processes, batch_size = self.trainer.num_processes, self.data.batch_size
         if num_processes == 1:

@@ -9,6 +9,7 @@ import inspect
 import logging
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
@@ -45,9 +46,11 @@ class SideBySide(BasicLauncher):
         self.at_a_time = jobs or num_cores()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        assert self.config is not None
+        if self.config.sweep.prune:  # neighbours say little of the rest: what is compared first is drawn from all
+            job_overrides = random.Random(0).sample(job_overrides, len(job_overrides))
         if min(self.at_a_time, len(job_overrides)) == 1:
             return super().launch(job_overrides, initial_job_idx)
-        assert self.config is not None
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         log.info(f"Launching {len(job_overrides)} jobs, {min(self.at_a_time, len(job_overrides))} at a time")
         with env_override({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1"}):

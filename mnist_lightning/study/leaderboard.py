@@ -10,7 +10,7 @@ from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import Run, find_runs
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import PASSED
+from mnist_lightning.evaluation.verdict import PASSED, PRUNED
 from mnist_lightning.study.aggregate import Rows, aggregate, escape_markdown, markdown, mean_sd, resolve_keys
 from mnist_lightning.terminal import printable
 
@@ -49,8 +49,10 @@ def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame
     Raises:
         ConfigError: There is nothing of that name to sort by.
     """
+    if not sort_by:  # what is left of a row that lost seeds to pruning are the lucky ones: no rival of a whole row
+        best_first = ranked(entries, "val" if entries.val.notna().any() else "accuracy")
+        return best_first.iloc[sorted(range(len(entries)), key=lambda i: _lost_some(best_first.runs.iloc[i]))]
     columns = entries.label.iloc[0] if len(entries) else {}
-    sort_by = sort_by or ("val" if entries.val.notna().any() else "accuracy")
     if sort_by in columns:
         return entries.iloc[sorted(range(len(entries)), key=lambda i: sortable(entries.label.iloc[i][sort_by]))]
     if sort_by not in MEASURES:
@@ -58,6 +60,10 @@ def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame
     measure = entries.passed / entries.judged if sort_by == "passed" else entries[sort_by]
     order = measure.sort_values(ascending=sort_by in ("params", "seconds"), kind="stable")
     return entries.loc[order.index]
+
+
+def _lost_some(runs: Sequence[Run]) -> bool:
+    return any(run.status == PRUNED for run in runs)
 
 
 def sortable(text: str) -> tuple[int, float, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from hydra.utils import to_absolute_path
 
-
 prefix = ""  # of every line: of jobs side by side, whose it is
 
 

@@ -35,7 +35,12 @@ log = logging.getLogger(__name__)
 
 # Forked from a process that has imported what a run needs, a job begins at once. Only Linux forks safely beside its libraries.
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-PRELOADED = ["mnist_lightning.commands.train", "mnist_lightning.training.fit", "mnist_lightning.training.tensorboard"]
+PRELOADED = [
+    "mnist_lightning.training.lean",
+    "mnist_lightning.commands.train",
+    "mnist_lightning.training.fit",
+    "mnist_lightning.training.tensorboard",
+]
 
 
 class SideBySide(BasicLauncher):
@@ -58,7 +63,7 @@ class SideBySide(BasicLauncher):
         return []  # the jobs have left their results in their directories
 
     def _launch(self, waiting: deque[tuple[int, Sequence[str]]]) -> None:
-        assert self.config is not None
+        assert self.config
         running: list[BaseProcess] = []
         try:
             while waiting or running:
@@ -78,6 +83,7 @@ class SideBySide(BasicLauncher):
         log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
         context = multiprocessing.get_context(METHOD)
         context.set_forkserver_preload(PRELOADED)
+        assert self.task_function
         # By its name, of which Hydra's decorator has made another function.
         task = self.task_function.__module__, self.task_function.__qualname__
         arguments = number, overrides, self.hydra_context, self.config, task, dict(os.environ)

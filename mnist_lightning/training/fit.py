@@ -35,8 +35,8 @@ from mnist_lightning.training.environment import device_name, device_of, version
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.loggers import Loggers, NoLoggers
 from mnist_lightning.training.memory import keep_freed
-from mnist_lightning.training.rehearsal import rehearse
 from mnist_lightning.training.pruning import Pruned, Pruning, sweep_of
+from mnist_lightning.training.rehearsal import rehearse
 from mnist_lightning.training.resume import Taken, code_of, look, set_aside, take_up
 from mnist_lightning.training.schedules import Schedule
 from mnist_lightning.training.trainer import make_trainer
@@ -73,9 +73,8 @@ def _lead(cfg: DictConfig, output_dir: Path) -> Verdict:
     """The run in its first process, which alone writes; it leaves a verdict, however it ends."""
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
-        show(
-            f"KEPT  {path_as_typed(output_dir)}: {'pruned' if taken.finished.status == PRUNED else 'finished'} already, by the same configuration and code"
-        )
+        ended = PRUNED if taken.finished.status == PRUNED else "finished"
+        show(f"KEPT  {path_as_typed(output_dir)}: {ended} already, by the same configuration and code")
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)

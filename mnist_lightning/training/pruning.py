@@ -1,4 +1,4 @@
-"""Stops a job of a sweep early whose curve lies below the others': the median stopping rule, after Golovin et al., 2017, 3.2.1."""
+"""Stops a job of a sweep early whose curve lies below the others': a median rule (Golovin et al., 2017, section 3.2.1)."""
 
 import statistics
 from pathlib import Path

@@ -36,8 +36,8 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
     """What of a directory counts for a configuration; changes nothing.
 
     A finished run of this configuration and this code is kept; one that was interrupted, killed or ended by an error (a full
-    disk, another process of the run that died) continues from `last.ckpt` where that is sound, as does one that was pruned where
-    nothing is pruned any more; nothing else counts.
+    disk, another process of the run that died) continues from `last.ckpt` where that is sound; nothing else counts. A pruned
+    one is kept, too, and continues without `sweep.prune`.
     """
     if not (directory / "config.yaml").exists():
         return Taken()

@@ -1,14 +1,20 @@
-"""Stops a job of a sweep early whose curve lies below the others': a median rule (Golovin et al., 2017, section 3.2.1)."""
+"""Stops jobs of a sweep early whose curves lie below the others': a median rule (Golovin et al., 2017, section 3.2.1).
+
+Jobs know of each other by the files in the sweep's directory, in whatever processes they run.
+"""
 
 import statistics
+from collections import defaultdict
 from pathlib import Path
 
 import lightning as L
 
 from mnist_lightning.evaluation.run_directories import SET_ASIDE, SWEEP, read_epochs
 from mnist_lightning.evaluation.verdict import percent
+from mnist_lightning.files import read_text
 
-NUM_OTHERS = 4  # that have come as far; fewer say too little
+NUM_OTHERS = 3  # configurations that have come as far; fewer say too little
+UNTOUCHED = 5  # none is stopped before this part of its epochs: the first say little of the last
 
 
 class Pruned(Exception):  # noqa: N818  # no error
@@ -20,35 +26,42 @@ def sweep_of(run: Path) -> Path | None:
     return next((folder for folder in run.parents if (folder / SWEEP).exists()), None)
 
 
-def median_of_others(curves: list[list[float]], epochs: int) -> float | None:
-    """Of the others' best figures after so many epochs; None where too few have come as far."""
-    reached = [max(curve[:epochs]) for curve in curves if len(curve) >= epochs]
-    return statistics.median(reached) if len(reached) >= NUM_OTHERS else None
-
-
 class Pruning(L.Callback):
-    """Raises `Pruned` before an epoch, where the best hold-out accuracy so far is below the median of the others'."""
+    """Raises `Pruned` before an epoch, where the configuration's hold-out accuracy is below the median of the others'.
+
+    That is the best one so far, in the mean over the seeds that have come as far: one seed's luck decides on no configuration.
+    """
 
     def __init__(self, run: Path, sweep: Path) -> None:
         self.run, self.sweep = run, sweep
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epochs = trainer.current_epoch
-        others = [_curve(folder) for folder in _runs(self.sweep) if folder != self.run]
-        median = median_of_others(others, epochs) if epochs else None
-        mine = max(_curve(self.run)[:epochs], default=0.0)
-        if median is not None and mine < median:
-            text = "the hold-out accuracy, at best {} after epoch {}, is below the median of the sweep's other jobs, {}"
+        if epochs < max(1, (trainer.max_epochs or 0) // UNTOUCHED):
+            return
+        figures = best_so_far(self.sweep, epochs)
+        mine = figures.pop(_configuration(self.run), 0.0)
+        if len(figures) >= NUM_OTHERS and mine < (median := statistics.median(figures.values())):
+            text = (
+                "the hold-out accuracy, at best {} after epoch {}, is below the median of the sweep's other configurations, {}"
+            )
             raise Pruned(text.format(percent(mine), epochs, percent(median)))
 
 
-def _runs(sweep: Path) -> list[Path]:
-    tables = [table.parent for table in sweep.rglob("metrics.csv") if (table.parent / "config.yaml").exists()]
-    return [folder for folder in tables if not folder.name.startswith(SET_ASIDE)]
+def best_so_far(sweep: Path, epochs: int) -> dict[str, float]:
+    """By configuration the best hold-out accuracy within so many epochs, in the mean over the seeds that have come as far."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    for table in sweep.rglob("metrics.csv"):
+        if not table.parent.name.startswith(SET_ASIDE):
+            try:
+                curve = [row["val/acc"] for row in read_epochs(table.parent)][:epochs]
+                if len(curve) == epochs:
+                    figures[_configuration(table.parent)].append(max(curve))
+            except (OSError, ValueError, KeyError):  # set aside meanwhile, damaged, a logger's
+                continue
+    return {configuration: statistics.mean(values) for configuration, values in figures.items()}
 
 
-def _curve(run: Path) -> list[float]:
-    try:
-        return [row["val/acc"] for row in read_epochs(run)]
-    except (OSError, ValueError, KeyError):  # set aside meanwhile, damaged
-        return []
+def _configuration(run: Path) -> str:
+    """A run's configuration without its seed."""
+    return "\n".join(line for line in read_text(run / "config.yaml").splitlines() if not line.startswith("seed:"))

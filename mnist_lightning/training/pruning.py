@@ -42,10 +42,8 @@ class Pruning(L.Callback):
         figures = best_so_far(self.sweep, epochs)
         mine = figures.pop(_configuration(self.run), 0.0)
         if len(figures) >= NUM_OTHERS and mine < (median := statistics.median(figures.values())):
-            text = (
-                "the hold-out accuracy, at best {} after epoch {}, is below the median of the sweep's other configurations, {}"
-            )
-            raise Pruned(text.format(percent(mine), epochs, percent(median)))
+            reached = f"the hold-out accuracy, at best {percent(mine)} after epoch {epochs}"
+            raise Pruned(f"{reached}, is below the median of the sweep's other configurations, {percent(median)}")
 
 
 def best_so_far(sweep: Path, epochs: int) -> dict[str, float]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from hydra.utils import to_absolute_path
 
+prefix = ""  # of every line: of jobs side by side, whose it is
+
 
 def printable(text: object) -> str:
     """Text whose control characters (terminal escapes, changes of the reading direction) are shown and not obeyed."""
@@ -17,6 +19,8 @@ def printable(text: object) -> str:
 
 def watched() -> bool:
     """Whether a bar that moves has somebody to look at it: at a terminal, or in a notebook's cell."""
+    if prefix:  # jobs side by side would overwrite each other's
+        return False
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
@@ -28,14 +32,14 @@ def path_as_typed(path: Path) -> str:
 
 def show(text: str) -> None:
     """Prints text line by line, each of them printable."""
-    print("\n".join(map(printable, text.split("\n"))), flush=True)
+    print("\n".join(prefix + printable(line) for line in text.split("\n")), flush=True)
 
 
 def complain(lines: str) -> None:
     """Prints an error, a line each, to standard error."""
     for line in lines.split("\n"):
         if line:
-            print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+            print(f"{prefix}error: {printable(line)}", file=sys.stderr, flush=True)
 
 
 class Formatter(logging.Formatter):

@@ -13,22 +13,16 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+from mnist_lightning.study.launcher import end_with_parent
+
 
 def own_process() -> ProcessPoolExecutor:
     """A process that keeps its state from one call to the next; for a contestant, since memory is a process's."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_watch_parent)
 
 
-def _end_with_parent() -> None:
-    """Without it, a process whose parent was killed ends its round, and then waits for another one for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+def _watch_parent() -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def run_command(*arguments: str, **environment: str) -> tuple[float, int, str]:

@@ -21,11 +21,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--table", choices=("contestants", "cost", "sweep"), default="contestants", help="what is measured")
     parser.add_argument("--rounds", type=_count, default=5, metavar="N", help="interleaved rounds (default: 5)")
     parser.add_argument("--steps", type=_count, default=40, metavar="N", help="steps of each round (default: 40)")
-    parser.add_argument("--jobs", type=_count, default=64, metavar="N", help="of the largest sweep (default: 64)")
+    parser.add_argument("--jobs", type=_count, default=16, metavar="N", help="of the largest sweep (default: 16)")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark.json"), metavar="FILE", help="all figures, as JSON")
     given = parser.parse_intermixed_args(arguments)
-    # The published batch size, so that all contestants do the published work; of a sweep, jobs of a minute.
-    overrides = ["trainer.max_epochs=3" if given.table == "sweep" else "data.batch_size=128", *overrides_of(given)]
+    # The published batch size, so that all contestants do the published work; of a sweep, short jobs.
+    overrides = ["trainer.max_epochs=2" if given.table == "sweep" else "data.batch_size=128", *overrides_of(given)]
     cfg = compose_config(*overrides)
     check(cfg)
     from mnist_lightning.benchmark import steps, sweeps  # torch: not for a bad command line

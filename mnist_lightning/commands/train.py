@@ -46,10 +46,11 @@ def main(arguments: list[str]) -> int:
 def job(cfg: DictConfig) -> int:
     """One run; returns its exit status and raises nothing but a stop by signal, so that a sweep goes on."""
     launcher = HydraConfig.get().launcher
-    if not launcher._target_.endswith(".BasicLauncher") and not os.environ.get("OMP_NUM_THREADS"):
-        # Jobs side by side: a thread for each processor that a job has asked for; read when torch is imported, below.
+    if not launcher._target_.endswith((".BasicLauncher", ".SideBySide")) and not os.environ.get("OMP_NUM_THREADS"):
+        # Jobs of other launchers: a thread for each processor that a job has asked for; read when torch is imported, below.
         os.environ["OMP_NUM_THREADS"] = str(launcher.get("cpus_per_task") or 1)
     # torch and lightning take seconds to import: --help and a bad value must not wait for them.
+    from mnist_lightning.training import lean  # noqa: F401  # first
     from mnist_lightning.training.fit import exit_status, run
 
     output_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -63,10 +64,11 @@ def job(cfg: DictConfig) -> int:
 def _tell(error: Exception, output_dir: Path) -> None:
     """Says what ended a run: the terminal gets a line, run.log the traceback."""
     from mnist_lightning.evaluation.gate import GateError
+    from mnist_lightning.training.pruning import Pruned
 
     if isinstance(error, UserError):
         complain(str(error))
-    elif not isinstance(error, GateError):  # of which the verdict has told
+    elif not isinstance(error, (GateError, Pruned)):  # of which the verdict has told
         with contextlib.suppress(OSError):  # a full disk
             log.info("the run ended with an error", exc_info=error)
         complain(f"{type(error).__name__}: {one_line(error)} (traceback in {path_as_typed(output_dir / 'run.log')})")

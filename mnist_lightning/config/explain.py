@@ -15,7 +15,7 @@ from mnist_lightning.config.errors import LONGEST, one_line
 from mnist_lightning.terminal import path_as_typed
 
 # Launchers that come with an extra of this project.
-EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
+EXTRAS = {"ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
 MAX_NAMED = 5  # keys, in a message
 MAX_TYPED = 60  # characters of what was typed
 

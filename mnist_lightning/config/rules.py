@@ -122,6 +122,11 @@ class _Gate(Closed):
     on_miss: Literal["fail", "warn"]
 
 
+class _Sweep(Closed):
+    jobs: Whole | None = None
+    prune: bool = False
+
+
 def _whose(group: Any) -> str:
     """Whether a group names something that comes with this project."""
     target = str(group.get("_target_")) if isinstance(group, dict) else ""
@@ -150,6 +155,7 @@ class Config(Closed):
     resume: bool
     ckpt_path: Literal["last"] | None = None
     pictures: Literal["last", "every", "none"] = "last"
+    sweep: _Sweep = _Sweep()
 
     @model_validator(mode="after")
     def the_rule_can_be_judged(self) -> Self:
@@ -168,6 +174,12 @@ class Config(Closed):
                 f"trainer.max_epochs={epochs}: gate.rule={rule} judges the end of the run, beyond gate.within_epochs="
                 f"{self.gate.within_epochs}; raise gate.within_epochs or train fewer epochs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def jobs_are_not_chosen_by_the_test_images(self) -> Self:
+        if self.sweep.prune and not self.data.val_images:
+            raise ValueError("sweep.prune=true: compares jobs on a hold-out, not on the test images; give data.val_images=5000")
         return self
 
     @model_validator(mode="after")

@@ -22,13 +22,14 @@ from mnist_lightning.config.errors import ConfigError, fitted, one_line
 from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.files import Stamp, read_text, stamp
 
+SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
 LOCK = ".lock"  # file of a directory in which a command is at work
 SET_ASIDE = "set-aside-"  # beginning of the name of a folder with what a resumed run replaced
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 DAMAGE = (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException)
 IMMATERIAL = {  # no result depends on them
     *("data.root", "data.places", "data.mirrors", "trainer.accelerator", "gate.on_miss"),
-    *("resume", "ckpt_path", "pictures"),
+    *("resume", "ckpt_path", "pictures", "sweep.jobs", "sweep.prune"),
 }
 _VERDICT = TypeAdapter(Verdict)
 

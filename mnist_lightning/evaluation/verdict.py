@@ -13,6 +13,7 @@ from mnist_lightning.evaluation.budgets import BUDGETS, size_lines
 from mnist_lightning.terminal import printable
 
 PASSED, MISSED, ERROR, INTERRUPTED = "passed", "missed", "error", "interrupted"
+PRUNED = "pruned"  # stopped early, since other jobs of the sweep do better
 UNKNOWN = "unknown"  # data set of a run that has not begun
 
 
@@ -34,7 +35,7 @@ class Verdict:
 
     __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # for those who read it back: a measured figure is a number
 
-    status: str  # PASSED, MISSED, ERROR (crashed) or INTERRUPTED; the last two judge nothing
+    status: str  # PASSED, MISSED, ERROR (crashed), INTERRUPTED or PRUNED; the last three judge nothing
     passed: bool
     reasons: list[str]  # why it did not pass
     rule: str

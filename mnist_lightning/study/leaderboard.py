@@ -1,5 +1,6 @@
 """The table of runs: seeds averaged, the best first, failures named with their logs; every sweep keeps one in its directory."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 from mnist_lightning import files
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.budgets import BUDGETS
-from mnist_lightning.evaluation.run_directories import Run
+from mnist_lightning.evaluation.run_directories import Run, find_runs
 from mnist_lightning.evaluation.statistics import wilson_interval
-from mnist_lightning.evaluation.verdict import PASSED
+from mnist_lightning.evaluation.verdict import PASSED, PRUNED
 from mnist_lightning.study.aggregate import Rows, aggregate, escape_markdown, markdown, mean_sd, resolve_keys
 from mnist_lightning.terminal import printable
 
@@ -39,14 +40,22 @@ def write(directory: Path, runs: Sequence[Run]) -> str:
     return _page(entries, runs, printable)
 
 
+def keep(directory: Path) -> None:
+    """Writes the table of a sweep's runs so far: a killed sweep has its table, too."""
+    with contextlib.suppress(OSError):  # it is written again at the end, which tells
+        write(directory, find_runs([directory]))
+
+
 def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame":
     """The rows of `aggregate`, by default best first: on the hold-out where there is one, else on the test images.
 
     Raises:
         ConfigError: There is nothing of that name to sort by.
     """
+    if not sort_by:  # what is left of a row that lost seeds to pruning are the lucky ones: no rival of a whole row
+        best_first = ranked(entries, "val" if entries.val.notna().any() else "accuracy")
+        return best_first.iloc[sorted(range(len(entries)), key=lambda i: _lost_some(best_first.runs.iloc[i]))]
     columns = entries.label.iloc[0] if len(entries) else {}
-    sort_by = sort_by or ("val" if entries.val.notna().any() else "accuracy")
     if sort_by in columns:
         return entries.iloc[sorted(range(len(entries)), key=lambda i: sortable(entries.label.iloc[i][sort_by]))]
     if sort_by not in MEASURES:
@@ -54,6 +63,10 @@ def ranked(entries: "pd.DataFrame", sort_by: str | None = None) -> "pd.DataFrame
     measure = entries.passed / entries.judged if sort_by == "passed" else entries[sort_by]
     order = measure.sort_values(ascending=sort_by in COSTS, kind="stable")
     return entries.loc[order.index]
+
+
+def _lost_some(runs: Sequence[Run]) -> bool:
+    return any(run.status == PRUNED for run in runs)
 
 
 def sortable(text: str) -> tuple[int, float, str]:

@@ -6,6 +6,7 @@ Hydra calls `Study` (conf/hydra/callbacks). Imports neither torch nor lightning.
 import contextlib
 import functools
 import json
+import multiprocessing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,12 +27,11 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lightning import files
 from mnist_lightning.config.compose import without_hydra
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import find_runs, lock, read_run, settings
+from mnist_lightning.evaluation.run_directories import SWEEP, find_runs, lock, read_run, settings
+from mnist_lightning.evaluation.verdict import PRUNED
 from mnist_lightning.status import FAILED, worst
-from mnist_lightning.study import leaderboard
+from mnist_lightning.study import launcher, leaderboard  # noqa: F401  # the launcher makes itself known to Hydra
 from mnist_lightning.terminal import path_as_typed, show
-
-SWEEP = "sweep.json"  # of a sweep's directory: what the command line asked for
 
 
 def _run_dir(directory: str, *, _root_: DictConfig) -> str:
@@ -104,6 +104,8 @@ class Study(Callback):
 
         check(without_hydra(config))
         require_extras(config)
+        if config.sweep.prune:
+            raise ConfigError("sweep.prune=true: stops jobs of a sweep, and this is one run; add --multirun or sweep=lr")
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         raise SystemExit(kwargs["job_return"].return_value)
@@ -125,10 +127,8 @@ class Study(Callback):
         files.write(directory / SWEEP, json.dumps(_asked(config.hydra.overrides.task), indent=2) + "\n")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode == RunMode.MULTIRUN:
-            sweep_dir = Path(config.hydra.sweep.dir)
-            with contextlib.suppress(OSError):  # it is written again at the end, which tells
-                leaderboard.write(sweep_dir, find_runs([sweep_dir]))  # after every job: a killed sweep has its table too
+        if config.hydra.mode == RunMode.MULTIRUN and not multiprocessing.parent_process():  # which does it
+            leaderboard.keep(Path(config.hydra.sweep.dir))
 
     @_through_hydra
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -142,8 +142,9 @@ class Study(Callback):
         show(f"\n{leaderboard.write(sweep_dir, runs)}\n")
         drawn = draw_sweep(runs, sweep_dir / "leaderboard.png")
         pictures = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
-        finished = sum(run.finished for run in runs)
-        show(f"{finished} of {self.num_jobs} jobs finished; {pictures} in {path_as_typed(sweep_dir)}")
+        finished, pruned = sum(run.finished for run in runs), sum(run.status == PRUNED for run in runs)
+        ended = f"{finished} of {self.num_jobs} jobs finished" + (f", {pruned} pruned" if pruned else "")
+        show(f"{ended}; {pictures} in {path_as_typed(sweep_dir)}")
         statuses = [run.verdict.get("exit_status", FAILED) for run in runs]
         return worst(statuses + [FAILED] * (self.num_jobs - len(runs)))  # a job without a directory did not get that far
 
@@ -160,6 +161,10 @@ def _check_jobs(config: DictConfig) -> int:
         for override in given:  # wins over a preset's values (conf/sweep), which Hydra would put beside it
             preset.pop(override.key_or_group, None)
     swept = _parse([f"{key}={value}" for key, value in preset.items()]) + given
+    if config.sweep.prune and {override.key_or_group for override in swept if override.is_sweep_override()} <= {"seed"}:
+        raise ConfigError(
+            "sweep.prune=true: these jobs differ in their seeds alone, which are measured, not chosen; leave it out"
+        )
     loader = GlobalHydra.instance().config_loader()
     [jobs] = BasicSweeper.split_arguments(swept, max_batch_size=None)
     lines: dict[str, None] = {}
@@ -205,5 +210,5 @@ def _check_job(cfg: DictConfig) -> None:
     if "ddp" in cfg.trainer.strategy:
         raise ConfigError(
             "trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep; "
-            "run it alone, or sweep on one device a job, several at a time, with hydra/launcher=joblib"
+            "run it alone, or sweep on one device a job"
         )

@@ -23,7 +23,7 @@ from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
 from mnist_lightning.evaluation.run_directories import lock, read_run
-from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, Verdict
+from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, PRUNED, Verdict
 from mnist_lightning.models.probe import probe
 from mnist_lightning.status import BAD_CONFIG, FAILED, GATE_MISSED, OK
 from mnist_lightning.terminal import path_as_typed, show
@@ -36,12 +36,13 @@ from mnist_lightning.training.environment import device_name, device_of, version
 from mnist_lightning.training.lit_module import LitClassifier
 from mnist_lightning.training.loggers import Loggers, NoLoggers
 from mnist_lightning.training.memory import keep_freed
+from mnist_lightning.training.pruning import Pruned, Pruning, sweep_of
 from mnist_lightning.training.rehearsal import rehearse
 from mnist_lightning.training.resume import Taken, code_of, look, set_aside, take_up
 from mnist_lightning.training.schedules import Schedule
 from mnist_lightning.training.trainer import make_trainer
 
-STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG}  # any other error is FAILED
+STATUSES = {GateError: GATE_MISSED, ConfigError: BAD_CONFIG, Pruned: OK}  # any other error is FAILED
 SILENCED = (  # true of this project and of no use to its users
     r".*recommended to use `self.log\('.*', ..., sync_dist=True\)`.*",  # summed over the processes already, or the same in all
     r".*does not have many workers which may be a bottleneck.*",  # tensors in memory: workers only cost
@@ -75,7 +76,8 @@ def _lead(cfg: DictConfig, output_dir: Path, watchers: Sequence[Callback]) -> Ve
     """The run in its first process, which alone writes; it leaves a verdict, however it ends."""
     taken = take_up(output_dir, cfg) if cfg.resume else Taken()
     if taken.finished:
-        show(f"KEPT  {path_as_typed(output_dir)}: finished already, by the same configuration and code")
+        ended = PRUNED if taken.finished.status == PRUNED else "finished"
+        show(f"KEPT  {path_as_typed(output_dir)}: {ended} already, by the same configuration and code")
         return Verdict(**taken.finished.verdict)
     if not taken.checkpoint:
         claim(output_dir, cfg)
@@ -143,6 +145,8 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, loggers: Loggers, er
 def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
     if error is None or isinstance(error, GateError):
         verdict = gate.verdict(cfg.seed)
+    elif isinstance(error, Pruned):
+        verdict = gate.verdict(cfg.seed, PRUNED, str(error))
     elif isinstance(error, Exception):
         verdict = gate.verdict(cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
     else:  # Ctrl-C or SIGTERM
@@ -205,6 +209,8 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers, wa
     # The gate comes last: it ends a run that is over the budget or missed the target. Lightning puts checkpoints after it, so
     # that they hold what an early stopping has decided.
     callbacks: list[Callback] = [EpochBounds(cfg.seed), table, Dashboard(cfg, loggers, table), *own_callbacks, *watchers, gate]
+    if OmegaConf.select(cfg, "sweep.prune") and (sweep := sweep_of(output_dir)):
+        callbacks.insert(0, Pruning(output_dir, sweep))
     trainer = make_trainer(cfg, output_dir, [*callbacks, best, last], loggers.for_trainer())
     return Assembled(trainer, classifier, data, best, last)
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import LOCK, SET_ASIDE, UNFINISHED, Run, read_run, settings
-from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED
+from mnist_lightning.evaluation.verdict import ERROR, INTERRUPTED, PRUNED
 from mnist_lightning.files import read_text, remove_parts
 from mnist_lightning.training import checkpoints
 from mnist_lightning.training.environment import code_hash
@@ -36,17 +36,18 @@ def look(directory: Path, cfg: DictConfig) -> Taken:
     """What of a directory counts for a configuration; changes nothing.
 
     A finished run of this configuration and this code is kept; one that was interrupted, killed or ended by an error (a full
-    disk, another process of the run that died) continues from `last.ckpt` where that is sound; nothing else counts.
+    disk, another process of the run that died) continues from `last.ckpt` where that is sound; nothing else counts. A pruned
+    one is kept, too, and continues without `sweep.prune`.
     """
     if not (directory / "config.yaml").exists():
         return Taken()
     run = read_run(directory)
     if run.config != settings(cfg) or code_of(directory) != code_hash(cfg):
         return Taken()
-    if run.finished:
+    if run.finished or (run.status == PRUNED and cfg.sweep.prune):
         return Taken(finished=run)
     last, best = directory / "last.ckpt", directory / "best.ckpt"
-    if run.status not in (UNFINISHED, INTERRUPTED, ERROR) or (best.exists() and not _epochs(best)):
+    if run.status not in (UNFINISHED, INTERRUPTED, ERROR, PRUNED) or (best.exists() and not _epochs(best)):
         return Taken()
     epochs = _epochs(last)
     return Taken(checkpoint=last, epochs=epochs) if epochs else Taken()

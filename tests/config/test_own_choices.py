@@ -110,8 +110,16 @@ def test_an_own_experiment_trains_an_own_network_in_a_run_and_a_sweep(cli: Cli, 
 @pytest.mark.torture
 def test_a_launchers_processes_find_an_own_network(cli: Cli, tmp_path: Path) -> None:
     leave_choices(tmp_path / "conf")
-    for launcher in ("joblib", "submitit_local"):
-        words = ("-m", *TINY, "model=mine", "seed=0,1", f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}")
+    for launcher in ("side_by_side", "submitit_local"):
+        words = (
+            "-m",
+            *TINY,
+            "sweep.jobs=2",
+            "model=mine",
+            "seed=0,1",
+            f"hydra/launcher={launcher}",
+            f"hydra.sweep.dir={launcher}",
+        )
         done = cli(*words)
         assert (done.status, "2 of 2 jobs finished" in done.out) == (0, True), done
 

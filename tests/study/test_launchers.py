@@ -1,4 +1,4 @@
-"""Sweeps on clusters, both of this machine: Slurm by stand-ins for its commands, Ray with two workers."""
+"""Sweeps side by side, on this machine and on clusters of it: Slurm by stand-ins for its commands, Ray with two workers."""
 
 import csv
 import importlib.util
@@ -6,12 +6,14 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, finish, read_verdict, spawn, wait_for
+from tests.conftest import TINY, assert_same_weights, finish, read_verdict, spawn, wait_for
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text("utf-8")
 SWEEP = (*TINY, "trainer.max_epochs=10", "gate.on_miss=warn", "--multirun", "seed=0,1")
@@ -26,6 +28,52 @@ def process_of(run: Path) -> int:
 def table(sweep: Path) -> list[dict[str, str]]:
     with (sweep / "leaderboard.csv").open(encoding="utf-8") as file:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+# --- side by side -------------------------------------------------------------------------------------------------------
+
+TWO_AT_A_TIME = (*SWEEP[:-1], "seed=0,1,2", "sweep.jobs=2", "hydra.sweep.dir=sweep")
+
+
+def wait_for_two(process: "subprocess.Popen[str]", sweep: Path) -> list[Path]:
+    """Waits until two jobs have finished an epoch; returns their directories."""
+    deadline = time.monotonic() + 150
+    while len(begun := sorted(path.parent for path in sweep.rglob("last.ckpt"))) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return begun
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to stop a job in order")
+def test_a_stop_reaches_every_job_and_a_job_that_dies_ends_no_other(tmp_path: Path) -> None:
+    """And the same command goes on, to the weights of a run of its own."""
+    process = spawn(*TWO_AT_A_TIME, cwd=tmp_path)
+    first, second = wait_for_two(process, tmp_path / "sweep")
+    os.kill(process_of(first), signal.SIGKILL)
+    wait_for(process, tmp_path / "sweep" / "net3" / "lr-0.015" / "seed-2", "last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert (done.status, "Traceback" in done.err) == (143, False)
+    assert not (first / "verdict.json").exists()
+    for job in (second, second.parent / "seed-2"):
+        assert read_verdict(job)["reasons"] in (["stopped by SIGTERM"], [])  # or it was done
+    done = finish(spawn(*TWO_AT_A_TIME, "resume=true", cwd=tmp_path))
+    assert (done.status, "3 of 3 jobs finished" in done.out) == (0, True), done.err
+    assert finish(spawn(*SWEEP[:-2], first.name.replace("-", "="), "hydra.run.dir=alone", cwd=tmp_path)).status == 0
+    assert_same_weights(first, tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to stop a job in order")
+def test_jobs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    process = spawn(*TWO_AT_A_TIME, cwd=tmp_path)
+    jobs = wait_for_two(process, tmp_path / "sweep")
+    process.kill()
+    finish(process)  # and so do its jobs, which print to the same pipes
+    assert {read_verdict(job)["status"] for job in jobs} <= {"interrupted", "passed", "missed"}
+    assert not list((tmp_path / "sweep").rglob("seed-2"))
 
 
 # --- Slurm --------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,15 @@ def test_seeds_are_averaged_and_the_best_row_comes_first(sweep: Path) -> None:
     assert [row["seconds"] for row in rows(sweep)] == ["60", "100"]
 
 
+def test_a_row_that_lost_seeds_to_pruning_is_no_rival_of_a_whole_one(sweep: Path) -> None:
+    """What is left of it are its lucky seeds."""
+    leave(sweep / "c0", "seed=0", "optimizer.lr=0.2", accuracy=0.9990)
+    leave(sweep / "c1", "seed=1", "optimizer.lr=0.2", status="pruned", accuracy=None, reasons=["below the median"])
+    assert [row["lr"] for row in rows(sweep)] == ["0.1", "0.015", "0.2"]
+    assert rows(sweep)[-1]["status"] == "1 passed, 1 pruned"
+    assert rows(sweep, "accuracy")[0]["lr"] == "0.2"
+
+
 def test_what_was_not_judged_did_not_pass(tmp_path: Path) -> None:
     """On drawn digits no accuracy is asked for."""
     for seed in (0, 1):

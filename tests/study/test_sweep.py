@@ -59,10 +59,11 @@ def test_presets_of_sweeps_are_as_large_as_they_say(preset: str, num_jobs: int) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.torture)])
+@pytest.mark.parametrize("launcher", ["side_by_side", pytest.param("submitit_local", marks=pytest.mark.torture)])
 def test_jobs_run_side_by_side_with_a_thread_each(tmp_path: Path, launcher: str) -> None:
     """In processes of their own, with the same table, one failing job among them; and the sweep resumes."""
-    command = (*TINY, "gate.on_miss=warn", "--multirun", "optimizer.lr=0.1,1e30", "seed=0,1", f"hydra/launcher={launcher}")
+    words = ("gate.on_miss=warn", "--multirun", "optimizer.lr=0.1,1e30", "seed=0,1", f"hydra/launcher={launcher}")
+    command = (*TINY, "sweep.jobs=2", *words)
     done = finish(spawn(*command, cwd=tmp_path, OMP_NUM_THREADS=""))
     assert done.status == 1, done.err
     assert "2 of 4 jobs finished; " in done.out

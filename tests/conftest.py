@@ -55,7 +55,8 @@ def own_recipe(*overrides: str) -> DictConfig:
 # A run that takes a second: what is small is the data, nothing else.
 TINY = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.max_epochs=1", "trainer.accelerator=cpu")
 TINY += ("pictures=none",)  # a second's worth of matplotlib
-TINY += ("sweep.jobs=1",)  # in this process
+ALONE = TINY  # of a run or a search; a sweep would start processes
+TINY += ("sweep.jobs=1",)
 
 
 def quiet_trainer(folder: Path, max_epochs: int, accelerator: str = "cpu") -> L.Trainer:

@@ -10,9 +10,9 @@ import sqlalchemy
 from mnist_lightning.config import compose
 from mnist_lightning.search.launch import prepare
 from mnist_lightning.search.trials import Trials
-from tests.conftest import TINY
+from tests.conftest import ALONE
 
-TINY_SEARCH = (*TINY, "data.val_images=100", "logger=none", "search.name=s")
+TINY_SEARCH = (*ALONE, "data.val_images=100", "logger=none", "search.name=s")
 
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")

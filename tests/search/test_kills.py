@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 from mnist_lightning.__main__ import main
 from mnist_lightning.search.trials import DATABASE, SIZE
-from tests.conftest import TINY, read_verdict
+from tests.conftest import ALONE, read_verdict
 
-WORDS = (*TINY, "trainer.max_epochs=3", "data.val_images=100", "logger=none", "search.name=s")
+WORDS = (*ALONE, "trainer.max_epochs=3", "data.val_images=100", "logger=none", "search.name=s")
 WORDS += ("search.prune_after=[1]", "search.plan.width={low:4,high:6}")
 
 

@@ -10,6 +10,7 @@ import lightning as L
 from optuna.trial import Trial
 
 from mnist_lightning.search.trials import PRUNED, SIZE, Trials
+from mnist_lightning.training.pruning import Pruned
 
 FEWEST = 4  # others to compare with
 
@@ -21,18 +22,21 @@ class Halving(L.Callback):
         self.trials, self.trial = trials, trial
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        epoch, search = trainer.current_epoch + 1, self.trials.search
-        if epoch not in search.prune_after or epoch == trainer.max_epochs:
-            return
-        figure = float(trainer.callback_metrics[f"val/{search.criterion}"])
-        self.trial.set_user_attr(f"epoch {epoch}", figure)
-        # One that had been told to end before it was killed does not begin again.
-        if self.trial.user_attrs.get(PRUNED) or self._is_behind(f"epoch {epoch}", figure):
-            self.trial.set_user_attr(PRUNED, True)
-            trainer.should_stop = True
+        if (epoch := trainer.current_epoch + 1) in self.trials.search.prune_after:
+            figure = float(trainer.callback_metrics[f"val/{self.trials.search.criterion}"])
+            self.trial.set_user_attr(f"epoch {epoch}", figure)
 
-    def _is_behind(self, epoch: str, figure: float) -> bool:
-        search, size = self.trials.search, self.trial.user_attrs[SIZE]
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        if epoch not in self.trials.search.prune_after:
+            return
+        # One that had been told to end before it was killed does not begin again.
+        if self.trial.user_attrs.get(PRUNED) or self._is_behind(f"epoch {epoch}"):
+            self.trial.set_user_attr(PRUNED, True)
+            raise Pruned(f"after epoch {epoch} it is not among the best of the search's trials that are no larger")
+
+    def _is_behind(self, epoch: str) -> bool:
+        search, size, figure = self.trials.search, self.trial.user_attrs[SIZE], self.trial.user_attrs[epoch]
         others = [
             trial.user_attrs[epoch]
             for trial in self.trials.accepted()

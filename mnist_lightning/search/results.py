@@ -13,7 +13,7 @@ from mnist_lightning.search.trials import OVERRIDES, SIZE, Trials
 from mnist_lightning.study.aggregate import Rows, escape_markdown, markdown
 from mnist_lightning.terminal import printable
 
-FINISHED, STOPPED, FAILED, RUNNING = "finished", "stopped", "failed", "running"
+FINISHED, STOPPED, FAILED, RUNNING = "finished", "pruned", "failed", "running"
 STATES = {TrialState.COMPLETE: FINISHED, TrialState.PRUNED: STOPPED, TrialState.FAIL: FAILED, TrialState.RUNNING: RUNNING}
 
 
@@ -75,7 +75,7 @@ def progress(number: int, table: Sequence[Row], search: Search) -> str:
     how = "" if row.state == FINISHED else f", {row.state} after epoch {row.epochs}" if row.epochs else f", {row.state}"
     ends = Counter(row.state for row in table)
     line = f"trial {number}: {percent(row.accuracy)}, {row.params:,} parameters{how}; "
-    line += f"{len(table) - ends[RUNNING]} of {search.trials} trials, {ends[STOPPED]} stopped early"
+    line += f"{len(table) - ends[RUNNING]} of {search.trials} trials, {ends[STOPPED]} pruned"
     if best := front(table, search)[-1:]:
         line += f"; best {percent(best[0].accuracy)} on the hold-out with {best[0].params:,} (trial {best[0].trial})"
     return line

@@ -10,7 +10,7 @@ from mnist_lightning.config.build import build
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_job, log_into, without_hydra
 from mnist_lightning.config.errors import ConfigError
-from mnist_lightning.evaluation.run_directories import read_epochs
+from mnist_lightning.evaluation.run_directories import read_epochs, read_run
 from mnist_lightning.models import count_parameters
 from mnist_lightning.models.probe import probe
 from mnist_lightning.models.summary import layer_sizes, summarize
@@ -21,6 +21,7 @@ from mnist_lightning.search.space import overrides
 from mnist_lightning.search.trials import OVERRIDES, PRUNED, SIZE, Trials
 from mnist_lightning.terminal import show
 from mnist_lightning.training import fit
+from mnist_lightning.training.pruning import Pruned
 
 # What makes a run a trial: it is not judged, since it is not tested, and goes on where it was killed.
 TRIAL = (
@@ -87,14 +88,19 @@ def _train(trials: Trials, trial: Trial, composed: DictConfig) -> None:
     directory = trials.directory / f"trial-{trial.number:04}"
     log_into(composed, directory)
     try:
-        with (directory / "run.log").open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            verdict = fit.run(without_hydra(composed), directory, [Halving(trials, trial)])
+        with (
+            (directory / "run.log").open("a", encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            contextlib.suppress(Pruned),
+        ):
+            fit.run(without_hydra(composed), directory, [Halving(trials, trial)])
     except ArithmeticError as error:  # a loss that is no number; any other error ends the search, and the trial waits
         trial.set_user_attr("failed", str(error))
         trials.study.tell(trial, state=TrialState.FAIL)
         return
-    figures: dict[str, Any] = {"acc": verdict.last_accuracy, "loss": read_epochs(directory)[-1]["val/loss"]}
-    for name, figure in (figures | {"epochs": verdict.epochs}).items():
+    verdict = read_run(directory).verdict
+    figures: dict[str, Any] = {"acc": verdict["last_accuracy"], "loss": read_epochs(directory)[-1]["val/loss"]}
+    for name, figure in (figures | {"epochs": verdict["epochs"]}).items():
         trial.set_user_attr(name, figure)
     if trial.user_attrs.get(PRUNED):
         trials.study.tell(trial, state=TrialState.PRUNED)

@@ -14,7 +14,7 @@ TRIALS = """trial,state,accuracy,params,overrides
 3,finished,0.9935,2000,"model.plan=[c8,p,c8+,p,d16@a,d16@a,gdc,head] optimizer.lr=0.05"
 5,finished,0.9941,2400,"model.plan=[c9,p,c9,gdc,head] optimizer.lr=0.07"
 6,finished,0.9945,2450,"model.plan=[c10,p,c9,gdc,head] optimizer.lr=0.07"
-7,stopped,0.9950,1000,"model.plan=[c4,gap,head] optimizer.lr=0.07"
+7,pruned,0.9950,1000,"model.plan=[c4,gap,head] optimizer.lr=0.07"
 """
 
 

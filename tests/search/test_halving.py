@@ -9,6 +9,7 @@ from optuna.trial import Trial
 
 from mnist_lightning.search.halving import Halving
 from mnist_lightning.search.trials import PRUNED, SIZE, Trials
+from mnist_lightning.training.pruning import Pruned
 
 OTHERS = [(100, 0.90), (200, 0.92), (300, 0.94), (400, 0.96)]  # size, and accuracy after the first epoch
 
@@ -20,13 +21,17 @@ def begin(trials: Trials, size: int) -> Trial:
     return trial
 
 
-def evaluate(trials: Trials, trial: Trial, figure: float, epoch: int = 1, **figures: Any) -> bool:
-    """Whether a trial is told to stop after its evaluation."""
-    trainer: Any = SimpleNamespace(
-        current_epoch=epoch - 1, max_epochs=3, should_stop=False, callback_metrics={"val/acc": figure}
-    )
-    Halving(trials, trial).on_validation_end(trainer, None)  # type: ignore[arg-type]
-    return bool(trainer.should_stop)
+def evaluate(trials: Trials, trial: Trial, figure: float, epoch: int = 1) -> bool:
+    """Whether a trial ends after its evaluation, before its next epoch."""
+    trainer: Any = SimpleNamespace(current_epoch=epoch - 1, callback_metrics={"val/acc": figure})
+    module: Any = None
+    Halving(trials, trial).on_validation_end(trainer, module)
+    trainer.current_epoch = epoch
+    try:
+        Halving(trials, trial).on_train_epoch_start(trainer, module)
+    except Pruned:
+        return True
+    return False
 
 
 @pytest.fixture

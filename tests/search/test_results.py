@@ -34,7 +34,7 @@ def test_the_front_by_loss_holds_the_lower_losses(search: Search) -> None:
 
 def test_the_line_after_a_trial_says_how_far_the_search_is(search: Search) -> None:
     line = progress(4, [*TABLE, row(5, 50, None, state=FAILED)], search)
-    assert line.startswith("trial 4: 99.00 %, 100 parameters, stopped after epoch 3; 6 of 9 trials, 1 stopped early; ")
+    assert line.startswith("trial 4: 99.00 %, 100 parameters, pruned after epoch 3; 6 of 9 trials, 1 pruned; ")
     assert line.endswith("best 95.00 % on the hold-out with 900 (trial 0)")
 
 

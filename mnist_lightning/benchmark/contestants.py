@@ -1,6 +1,6 @@
-"""The four ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
+"""The ways to take a training step that the benchmark compares, from the published loop down to one fixed batch.
 
-Each is built once, in a process of its own, and times rounds of steps after a warm-up. `evaluation` is a fifth of the kind.
+Each is built once, in a process of its own, and times rounds of steps after a warm-up. `evaluation` is another of the kind.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -146,6 +146,17 @@ def this_project(cfg: DictConfig, data: DigitsDataModule, device: torch.device) 
     return round_of
 
 
+def with_setting(key: str, value: object) -> Callable[[DictConfig, DigitsDataModule, torch.device], Contestant]:
+    """2 with one setting changed; if it compiles, that is part of the warm-up."""
+
+    def contestant(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
+        cfg = cfg.copy()
+        OmegaConf.update(cfg, key, value)
+        return this_project(cfg, data, device)
+
+    return contestant
+
+
 def evaluation(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -> Contestant:
     """The project's evaluation of all test images, as after every epoch; a step is one of them."""
 
@@ -190,6 +201,8 @@ def fixed_batch(cfg: DictConfig, data: DigitsDataModule, device: torch.device) -
 CONTESTANTS = {
     "published loop": published_loop,
     "this project": this_project,
+    "compiled": with_setting("compile", True),
+    "bfloat16": with_setting("trainer.precision", "bf16-mixed"),
     "bare loop": bare_loop,
     "floor: fixed batch": fixed_batch,
 }

@@ -21,6 +21,7 @@ from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.inference.load import read_data
 from mnist_lightning.models.probe import probe
 from mnist_lightning.models.summary import summarize
+from mnist_lightning.training.compiled import require_compiler
 from mnist_lightning.training.environment import device_name, device_of, versions
 from mnist_lightning.training.fit import quieten
 
@@ -51,6 +52,15 @@ def short_run(overrides: list[str], epochs: int) -> dict[str, Any]:
     return {"seconds": seconds, "peak_bytes": peak_bytes(of_children=True)}
 
 
+def compiles(cfg: DictConfig) -> bool:
+    """Whether there is what `compile=true` needs."""
+    try:
+        require_compiler(device_of(str(cfg.trainer.accelerator)))
+    except ConfigError:
+        return False
+    return True
+
+
 def take_round(name: str, overrides: tuple[str, ...], steps: int) -> tuple[float, int | None]:
     """Seconds of a step of one of `CONTESTANTS` or of "evaluation", and the peak memory of this process so far."""
     return _contestant(name, overrides)(steps), peak_bytes()
@@ -73,7 +83,9 @@ def data_of(cfg: DictConfig) -> DigitsDataModule:
 def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> dict[str, Any]:
     """Runs all rounds and returns every figure of the report."""
     short_runs = {epochs: short_run(overrides, epochs) for epochs in (1, 15)}
-    taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in (*CONTESTANTS, "evaluation")}
+    with own_process() as process:
+        names = [name for name in CONTESTANTS if name != "compiled" or process.submit(compiles, cfg).result()]
+    taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in (*names, "evaluation")}
     with ExitStack() as stack:
         # Before this process reads data of its own: on Linux, a process's peak is at least that of the one that started it.
         processes = {name: stack.enter_context(own_process()) for name in taken}
@@ -96,10 +108,10 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
         "flops_of_matrix_product": matrix_product_flops(device),
         "short_runs": short_runs,
         "contestants": {
-            name: {"s_per_step": [s for s, _ in taken[name]], "peak_bytes": [peak for _, peak in taken[name]]}
-            for name in CONTESTANTS
+            name: {"s_per_step": [s for s, _ in taken[name]], "peak_bytes": [peak for _, peak in taken[name]]} for name in names
         },
         "ratios": {
+            **{f"this project / {name}": ours / seconds[name] for name in ("compiled", "bfloat16") if name in names},
             "published loop / this project": seconds["published loop"] / ours,
             "this project / bare loop": ours / seconds["bare loop"],
             "this project / floor": ours / seconds["floor: fixed batch"],
@@ -110,18 +122,18 @@ def measure(cfg: DictConfig, overrides: list[str], rounds: int, steps: int) -> d
 
 def text(report: dict[str, Any]) -> str:
     """The report as a table for the terminal."""
-    head = ("", "ms/step", "lowest", "highest", "images/s", "s/epoch", "peak MB")
+    head = ("", "ms/step", "lowest", "highest", "× bound", "images/s", "s/epoch", "peak MB")
+    flop, flops = report["flop_per_step"], report["flops_of_matrix_product"]
     rows: list[list[Any]] = []
     for name, figures in report["contestants"].items():
         of_rounds, peak = figures["s_per_step"], figures["peak_bytes"][-1]
         s = statistics.median(of_rounds)
-        rows.append([name, 1000 * s, 1000 * min(of_rounds), 1000 * max(of_rounds)])
+        rows.append([name, 1000 * s, 1000 * min(of_rounds), 1000 * max(of_rounds), s * flops / flop])
         rows[-1] += [report["batch_size"] / s, s * report["steps_per_epoch"], peak and peak / 1e6]
-    flop, flops = report["flop_per_step"], report["flops_of_matrix_product"]
     rows.append(["FLOP bound", 1000 * flop / flops])
     parts = [
         f"{report['network']}, batch {report['batch_size']}, {report['rounds']} interleaved rounds of {report['steps']} steps",
-        tabulate(rows, head, floatfmt=("", ".1f", ".1f", ".1f", ",.0f", ".1f", ",.0f")),
+        tabulate(rows, head, floatfmt=("", ".1f", ".1f", ".1f", ".1f", ",.0f", ".1f", ",.0f")),
         f"FLOP bound: {flop / 1e9:.2f} GFLOP a step at {flops / 1e9:.0f} GFLOPS of a float32 matrix product",
         tabulate(report["ratios"].items(), tablefmt="plain", floatfmt=".2f"),
     ]

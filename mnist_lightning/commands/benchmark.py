@@ -1,6 +1,6 @@
 """Measures what a training step costs here, against the published loop and against the machine.
 
-Four contestants take the same number of steps with the same network and batch size, each in a process of its own, in
+The contestants take the same number of steps with the same network and batch size, each in a process of its own, in
 interleaved rounds of one run, so that what else the machine does falls on all alike; a figure is the median over the rounds.
 `--table cost` measures this project alone, over networks and batch sizes; `--table sweep` what sweeps cost.
 """

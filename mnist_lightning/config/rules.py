@@ -151,6 +151,7 @@ class Config(Closed):
     gate: _Gate
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     label_smoothing: Probability
+    compile: bool
     cuda_graph: bool
     resume: bool
     ckpt_path: Literal["last"] | None = None
@@ -195,6 +196,12 @@ class Config(Closed):
         for key in ("train_images", "val_images", "test_images"):
             if 0 < (num_images := getattr(self.data, key)) < 2 * num_processes:
                 raise ValueError(f"data.{key}={num_images}: {num_processes} processes need two images each; give more images")
+        return self
+
+    @model_validator(mode="after")
+    def a_step_is_compiled_or_recorded(self) -> Self:
+        if self.compile and self.cuda_graph:
+            raise ValueError("compile=true: cuda_graph=true records the step that is not compiled; use one of them")
         return self
 
     @model_validator(mode="after")

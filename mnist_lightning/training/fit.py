@@ -30,6 +30,7 @@ from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training import checkpoints, signals
 from mnist_lightning.training.callbacks import EpochBounds, EpochTable
 from mnist_lightning.training.checkpoints import EpochCheckpoint
+from mnist_lightning.training.compiled import CompiledClassifier, require_compiler
 from mnist_lightning.training.cuda_graph import GraphedClassifier
 from mnist_lightning.training.dashboard import Dashboard
 from mnist_lightning.training.environment import device_name, device_of, versions
@@ -201,7 +202,14 @@ def assemble(cfg: DictConfig, output_dir: Path, gate: Gate, loggers: Loggers, wa
     parts = (net, optimizer, schedule, cfg.label_smoothing, data.epoch_split)
     if cfg.cuda_graph and not torch.cuda.is_available():
         raise ConfigError("cuda_graph=true: needs a CUDA device, and torch finds none; use cuda_graph=false")
-    classifier = GraphedClassifier(*parts, data=data) if cfg.cuda_graph else LitClassifier(*parts)
+    classifier: LitClassifier
+    if cfg.cuda_graph:
+        classifier = GraphedClassifier(*parts, data=data)
+    elif cfg.compile:
+        require_compiler(device_of(cfg.trainer.accelerator))
+        classifier = CompiledClassifier(*parts, batch_size=data.batch_size)
+    else:
+        classifier = LitClassifier(*parts)
 
     best = EpochCheckpoint(output_dir, "best", monitor=f"{data.epoch_split}/acc")
     last = EpochCheckpoint(output_dir, "last")

@@ -84,6 +84,7 @@ def test_all_problems_are_reported_at_once() -> None:
             "data.batch_size=64: 3 processes share it evenly, two images each at least; try ",
         ),
         (["trainer=ddp", "data=synthetic", "trainer.devices=16", "data.test_images=30"], "data.test_images=30: 16 processes"),
+        (["compile=true", "cuda_graph=true"], "compile=true: cuda_graph=true records the step that is not compiled"),
         (["trainer=ddp", "cuda_graph=true"], "cuda_graph=true: records the step of one process"),
         (["cuda_graph=true", "trainer.precision=bf16-mixed"], "trainer.precision=bf16-mixed: cuda_graph=true records single"),
         (["optimizer.momentum=0"], "optimizer.nesterov=true: needs a momentum"),

@@ -63,7 +63,7 @@ def test_the_jobs_of_a_sweep_start_empty_and_are_named_so(
 ) -> None:
     begun: list[tuple[DictConfig, Path]] = []
     monkeypatch.setattr(fit, "run", lambda cfg, output_dir: throw(GateError(begun.append((cfg, output_dir)))))
-    cli("--multirun", ADAM, "+optimizer.weight_decay=0,0.1")
+    cli("--multirun", ADAM, "+optimizer.weight_decay=0,0.1", "sweep.jobs=1")
     assert [cfg.optimizer.weight_decay for cfg, _ in begun] == [0, 0.1]
     assert not any("lr" in cfg.optimizer or "lr-" in str(directory) for cfg, directory in begun)
 

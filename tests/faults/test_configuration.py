@@ -20,6 +20,7 @@ from tests.faults.conftest import Trials
 pytestmark = pytest.mark.slow
 
 SMALL = ("data=synthetic", "data.train_images=320", "data.test_images=100", "trainer.accelerator=cpu", "pictures=none")
+SMALL += ("sweep.jobs=1",)  # in this process
 NUMBERS = ("0", "-0", "-1", "1", "0.5", "1e400", "-1e400", "1e-400", "nan", "inf", "-inf", "1_000", "0x10", str(2**70))
 WORDS = ("null", "true", "yes", "''", "???", "~", "auto", "last", "best", "32-true", "a b", "a,b", "a: b", "None")
 NESTED = ("[]", "[1]", "[null]", "[[1],[2]]", "[1,2]", "{}", "{a: 1}", "{a: {b: 1}}", "[{_target_: os.getcwd}]")

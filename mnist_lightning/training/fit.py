@@ -129,10 +129,12 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, loggers: Loggers, er
     with signals.hold():
         verdict = _judge(gate, cfg, stop or error)
         verdict.versions["code"] = code_of(output_dir) or ""  # a file of the user's may have been edited meanwhile
-        # An error is on its way up already, and may well be that of a full disk.
-        unless_error = contextlib.suppress(OSError) if verdict.status == ERROR else contextlib.nullcontext()
+        # An error or a stop is on its way up already, and a full disk must not take its place.
+        on_its_way = verdict.status in (ERROR, INTERRUPTED)
         loggers.conclude(verdict, cfg)
-        with unless_error:  # the last file of all: a run that has one has left the others
+        with (
+            contextlib.suppress(OSError) if on_its_way else contextlib.nullcontext()
+        ):  # the last file of all: a run that has one has left the others
             verdict.write(output_dir / "verdict.json")
         if verdict.status != ERROR:
             show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")

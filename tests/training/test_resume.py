@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import LOCK
+from mnist_lightning.evaluation.verdict import Verdict
 from mnist_lightning.training import fit
 from mnist_lightning.training.fit import run
 from mnist_lightning.training.resume import Taken, take_up
+from mnist_lightning.training.signals import Interrupted
 from tests.conftest import (
     TINY,
     Finished,
@@ -131,6 +134,13 @@ def test_a_run_that_ended_by_an_error_goes_on(tmp_path: Path) -> None:
         run(compose_config(*TINY), tmp_path)
     assert read_verdict(tmp_path)["status"] == "error"
     assert run(compose_config(*TINY, "resume=true"), tmp_path).passed
+
+
+def test_a_stop_stays_a_stop_where_its_verdict_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in its place would let a sweep begin its next job."""
+    monkeypatch.setattr(Verdict, "write", lambda *args: throw(OSError("no space")))
+    with at_call(1, lambda: throw(Interrupted(signal.SIGTERM))), pytest.raises(Interrupted):
+        run(compose_config(*TINY), tmp_path)
 
 
 def test_a_second_set_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:

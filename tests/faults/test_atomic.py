@@ -32,6 +32,7 @@ ELSEWHERE = {
     "checkpoints.py": "into memory",
     "download.py": "the part of a file that `files.replacing` puts in place",
     "resume.py": "sets aside what is written already",
+    "worker.py": "what a trial prints, added to its log as a logger does",
 }
 
 

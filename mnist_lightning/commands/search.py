@@ -29,8 +29,9 @@ def main(arguments: list[str]) -> int:
     given.config_name = given.config_name or "search"
     launch = prepare(overrides_of(given))
     try:
+        all_well = True
         if given.worker or launch.search.workers == 1:
-            all_well = _work(launch)
+            _work(launch)
         else:
             all_well = side_by_side(arguments, launch.search.workers)
     except Interrupted:
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
     return OK if all_well and found else FAILED
 
 
-def _work(launch: Launch) -> bool:
+def _work(launch: Launch) -> None:
     from mnist_lightning.search.trials import Trials  # torch and Optuna: not for a bad command line
     from mnist_lightning.search.worker import work
 
@@ -50,7 +51,6 @@ def _work(launch: Launch) -> bool:
         work(trials)
     finally:
         trials.close()
-    return True
 
 
 def _conclude(launch: Launch) -> bool:

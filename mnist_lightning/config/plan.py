@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 KERNELS = {"c": (3, 1), "v": (3, 0), "k": (5, 2), "w": (1, 0), "d": (3, 1)}  # side and padding of each convolution
+POOLINGS = ("p", "a")
 SIDELESS = ("gap", "gdc", "head")  # leave a map of 1×1
 ACTIVATIONS = ("relu", "silu", "hardswish", "none")
 WORDS = "c8 v8 k8 w8 d8 p a gap gdc se4 o2.5 head"
@@ -48,7 +49,7 @@ class Step:
             return self.item.width, self.side + 2 * padding - kernel + 1
         if kind in SIDELESS:
             return 10 if kind == "head" else self.channels, 1
-        return self.channels, self.side // 2 if kind in ("p", "a") else self.side
+        return self.channels, self.side // 2 if kind in POOLINGS else self.side
 
 
 def steps_of(plan: Sequence[str], channels: int = 1, side: int = 28) -> list[Step]:
@@ -78,7 +79,7 @@ def steps_of(plan: Sequence[str], channels: int = 1, side: int = 28) -> list[Ste
 def _parse(word: str) -> Item:
     found = PATTERN.fullmatch(word)
     kind = found["kind"] if found else ""
-    if not found or kind not in (*KERNELS, *SIDELESS, "p", "a", "se", "o"):
+    if not found or kind not in (*KERNELS, *SIDELESS, *POOLINGS, "se", "o"):
         raise ValueError(f"there is no such layer; there are {WORDS}, and behind a convolution + @a :relu, in this order")
     number = float(found["number"] or 0)
     if kind in KERNELS or kind == "se":
@@ -101,8 +102,8 @@ def _check(step: Step, labels: dict[str, tuple[str, int, int]]) -> None:
     item = step.item
     channels, side = step.out
     if side < 1:
-        kind = {"p": "the pooling", "a": "the pooling"}.get(item.kind, "its kernel")
-        raise ValueError(f"{kind} is larger than the map; pool less, or use c, which pads")
+        window = "the pooling" if item.kind in POOLINGS else "its kernel"
+        raise ValueError(f"{window} is larger than the map; pool less, or use c, which pads")
     if item.residual and (channels, side) != (step.channels, step.side):
         raise ValueError(f"+ adds what comes in to what comes out, {channels}×{side}×{side}; give both one shape")
     if item.label:

@@ -12,18 +12,8 @@ from omegaconf import DictConfig
 # In every run's name, or no part of what a run computes.
 UNNAMED = (
     *("model", "optimizer.lr", "seed"),
-    *(
-        "resume",
-        "ckpt_path",
-        "pictures",
-        "logger",
-        "sweep",
-        "sweep.jobs",
-        "sweep.prune",
-        "data.root",
-        "data.places",
-        "data.mirrors",
-    ),
+    *("resume", "ckpt_path", "pictures", "logger", "data.root", "data.places", "data.mirrors"),
+    *("sweep", "sweep.jobs", "sweep.prune"),
 )
 MAX_CHARACTERS = 80  # of one folder's name, so that a whole run's stays below 200
 

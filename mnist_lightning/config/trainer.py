@@ -25,6 +25,11 @@ REFUSED = {
 }
 
 
+def is_ddp(strategy: str) -> bool:
+    """Whether a run by this strategy starts processes of its own, one for each device."""
+    return "ddp" in strategy
+
+
 class Trainer(Group):
     """Arguments of `lightning.Trainer`: docs/configuration.md lists every one."""
 
@@ -43,7 +48,7 @@ class Trainer(Group):
 
     @model_validator(mode="after")
     def several_devices_need_ddp(self) -> Self:
-        if self.num_processes > 1 and "ddp" not in self.strategy:
+        if self.num_processes > 1 and not is_ddp(self.strategy):
             raise ValueError(
                 f"trainer.devices={typed(self.devices)}: several devices need trainer=ddp; or take trainer.devices=1"
             )

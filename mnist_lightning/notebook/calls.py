@@ -17,6 +17,7 @@ from mnist_lightning.commands.train import job
 from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_job, hydra_of_conf, log_into, use_directories, without_hydra
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.config.trainer import is_ddp
 from mnist_lightning.notebook.cell import in_a_cell
 from mnist_lightning.notebook.results import Network, Run, Sweep
 from mnist_lightning.study.sweep import Study
@@ -59,7 +60,7 @@ def compose(*overrides: str) -> Configuration:
         composed = compose_job(*overrides)
         cfg = Configuration(composed)
         check(cfg.values)
-    if "ddp" in cfg.trainer.strategy:
+    if is_ddp(cfg.trainer.strategy):
         raise ConfigError("trainer=ddp: its processes need the command line: python -m mnist_lightning trainer=ddp ...")
     return cfg
 

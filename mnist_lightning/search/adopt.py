@@ -14,10 +14,10 @@ from mnist_lightning import files
 from mnist_lightning.config.compose import choices, compose_config, compose_job, without_hydra
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import settings
+from mnist_lightning.search.rules import FINISHED
 
 SEARCHES = Path("outputs/search")
 RECORD = "search.json"  # of a search's directory: the words of its command, and what they composed
-FINISHED = "finished"
 NO_GROUPS = ("experiment", "sweep", "logger")  # that a preset chooses
 # The network is trained on all training images, so that the hold-out stays with the search.
 NOT_ADOPTED = re.compile(r"[+~]*(search[=.]|data\.val_images=)")

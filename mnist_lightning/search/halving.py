@@ -9,7 +9,8 @@ Source: Li et al., 2020, "A System for Massively Parallel Hyperparameter Tuning"
 import lightning as L
 from optuna.trial import Trial
 
-from mnist_lightning.search.trials import PRUNED, SIZE, Trials
+from mnist_lightning.evaluation.verdict import PRUNED
+from mnist_lightning.search.trials import SIZE, Trials
 from mnist_lightning.training.pruning import Pruned
 
 FEWEST = 4  # others to compare with

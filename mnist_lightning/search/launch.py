@@ -19,6 +19,7 @@ from mnist_lightning.config.check import EXTRAS, check, require_extras, validate
 from mnist_lightning.config.compose import compose_config, flatten
 from mnist_lightning.config.errors import ConfigError, fitted, one_line, typed
 from mnist_lightning.config.run_name import folder_name
+from mnist_lightning.config.trainer import is_ddp
 from mnist_lightning.evaluation.run_directories import settings
 from mnist_lightning.search.adopt import RECORD, SEARCHES
 from mnist_lightning.search.rules import Range, Search, Searching, composable
@@ -69,7 +70,7 @@ def _check(cfg: DictConfig, search: Search, words: Sequence[str]) -> None:
         raise ConfigError(
             f"gate.max_file_bytes={cfg.gate.max_file_bytes}: is judged by an export, which no trial makes; leave it out"
         )
-    if "ddp" in cfg.trainer.strategy:
+    if is_ddp(cfg.trainer.strategy):
         raise ConfigError("trainer=ddp: a trial is one process; search on one device, with several trials by search.workers=2")
     from mnist_lightning.search.space import space
 

@@ -9,7 +9,8 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from omegaconf import DictConfig
 
 from mnist_lightning.evaluation.budgets import BUDGETS
-from mnist_lightning.search.results import FINISHED, Row
+from mnist_lightning.search.results import Row
+from mnist_lightning.search.rules import FINISHED
 from mnist_lightning.study.published import CLAIMS
 from mnist_lightning.study.sweep_picture import DOTS, MEAN_COLOR, TARGET_COLOR
 

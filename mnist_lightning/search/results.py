@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, fields
 from optuna.trial import TrialState
 
 from mnist_lightning import files
-from mnist_lightning.evaluation.verdict import percent
-from mnist_lightning.search.rules import Search
+from mnist_lightning.evaluation.verdict import PRUNED, percent
+from mnist_lightning.search.rules import FINISHED, Search
 from mnist_lightning.search.trials import OVERRIDES, SIZE, Trials
 from mnist_lightning.study.aggregate import Rows, escape_markdown, markdown
 from mnist_lightning.terminal import printable
 
-FINISHED, STOPPED, FAILED, RUNNING = "finished", "pruned", "failed", "running"
-STATES = {TrialState.COMPLETE: FINISHED, TrialState.PRUNED: STOPPED, TrialState.FAIL: FAILED, TrialState.RUNNING: RUNNING}
+FAILED, RUNNING = "failed", "running"
+STATES = {TrialState.COMPLETE: FINISHED, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAILED, TrialState.RUNNING: RUNNING}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def progress(number: int, table: Sequence[Row], search: Search) -> str:
     how = "" if row.state == FINISHED else f", {row.state} after epoch {row.epochs}" if row.epochs else f", {row.state}"
     ends = Counter(row.state for row in table)
     line = f"trial {number}: {percent(row.accuracy)}, {row.params:,} parameters{how}; "
-    line += f"{len(table) - ends[RUNNING]} of {search.trials} trials, {ends[STOPPED]} pruned"
+    line += f"{len(table) - ends[RUNNING]} of {search.trials} trials, {ends[PRUNED]} pruned"
     if best := front(table, search)[-1:]:
         line += f"; best {percent(best[0].accuracy)} on the hold-out with {best[0].params:,} (trial {best[0].trial})"
     return line

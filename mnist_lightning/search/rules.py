@@ -8,6 +8,7 @@ from typing_extensions import Self
 
 from mnist_lightning.config.fields import Closed, Share, Whole
 
+FINISHED = "finished"  # state of a trial in search.csv
 Value = Annotated[str, Field(pattern=r"^\S+$")] | int | float | bool
 
 

@@ -25,8 +25,8 @@ from mnist_lightning.search.rules import Search
 from mnist_lightning.search.space import space
 
 DATABASE = "search.db"
-# Attributes of a trial: the words of its run, its size once it was found to fit, and whether `halving` has ended it.
-OVERRIDES, SIZE, PRUNED = "overrides", "size", "pruned"
+# Attributes of a trial: the words of its run, and its size once it was found to fit. `halving` adds PRUNED where it ended one.
+OVERRIDES, SIZE = "overrides", "size"
 Direction = Literal["maximize", "minimize"]
 PATIENCE_S = 60  # for a database that another worker writes to
 

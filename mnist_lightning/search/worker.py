@@ -11,6 +11,7 @@ from mnist_lightning.config.check import check
 from mnist_lightning.config.compose import compose_job, log_into, without_hydra
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.run_directories import read_epochs, read_run
+from mnist_lightning.evaluation.verdict import PRUNED
 from mnist_lightning.models import count_parameters
 from mnist_lightning.models.probe import probe
 from mnist_lightning.models.summary import layer_sizes, summarize
@@ -18,7 +19,7 @@ from mnist_lightning.search import results
 from mnist_lightning.search.halving import Halving
 from mnist_lightning.search.rules import composable
 from mnist_lightning.search.space import overrides
-from mnist_lightning.search.trials import OVERRIDES, PRUNED, SIZE, Trials
+from mnist_lightning.search.trials import OVERRIDES, SIZE, Trials
 from mnist_lightning.terminal import show
 from mnist_lightning.training import fit
 from mnist_lightning.training.pruning import Pruned

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lightning import files
 from mnist_lightning.config.compose import without_hydra
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.config.trainer import is_ddp
 from mnist_lightning.evaluation.run_directories import SWEEP, find_runs, lock, read_run, settings
 from mnist_lightning.evaluation.verdict import PRUNED
 from mnist_lightning.status import FAILED, worst
@@ -207,7 +208,7 @@ def _check_job(cfg: DictConfig) -> None:
 
     check(cfg)
     require_extras(cfg)
-    if "ddp" in cfg.trainer.strategy:
+    if is_ddp(cfg.trainer.strategy):
         raise ConfigError(
             "trainer=ddp: a run on several devices starts processes of its own and cannot be a job of a sweep; "
             "run it alone, or sweep on one device a job"

@@ -117,9 +117,8 @@ class EpochTable(L.Callback):
         if trainer.is_global_zero:
             done, all_batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed, trainer.num_training_batches
             part = f" (only {done} of {all_batches} batches)" if done < all_batches else ""
-            tqdm.write(
-                terminal.prefix + self._line(row, trainer.max_epochs, part)
-            )  # above the progress bar, where there is one
+            # Above the progress bar, where there is one.
+            tqdm.write(terminal.prefix + self._line(row, trainer.max_epochs, part))
 
     def _line(self, row: dict[str, Any], max_epochs: int | None, part: str) -> str:
         text = f"epoch {row['epoch']:{len(str(max_epochs))}}/{max_epochs}{part}"

@@ -19,6 +19,7 @@ from mnist_lightning.config import own_code
 from mnist_lightning.config.build import build, build_named, build_objects
 from mnist_lightning.config.check import check, require_extras
 from mnist_lightning.config.errors import ConfigError, UserError, one_line
+from mnist_lightning.config.trainer import is_ddp
 from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.evaluation.gate import Gate, GateError, NotMeasuredError
@@ -65,7 +66,7 @@ def run(cfg: DictConfig, output_dir: Path, watchers: Sequence[Callback] = ()) ->
     own_code.refresh(cfg)
     require_extras(cfg)
     quieten()
-    if "ddp" not in cfg.trainer.strategy:  # whatever a launcher or a scheduler has left in the environment
+    if not is_ddp(cfg.trainer.strategy):  # whatever a launcher or a scheduler has left in the environment
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # of a run on several processes
         return _follow(cfg, output_dir)
@@ -132,10 +133,8 @@ def conclude(gate: Gate, cfg: DictConfig, output_dir: Path, loggers: Loggers, er
         # An error or a stop is on its way up already, and a full disk must not take its place.
         on_its_way = verdict.status in (ERROR, INTERRUPTED)
         loggers.conclude(verdict, cfg)
-        with (
-            contextlib.suppress(OSError) if on_its_way else contextlib.nullcontext()
-        ):  # the last file of all: a run that has one has left the others
-            verdict.write(output_dir / "verdict.json")
+        with contextlib.suppress(OSError) if on_its_way else contextlib.nullcontext():
+            verdict.write(output_dir / "verdict.json")  # the last file of all: a run that has one has left the others
         if verdict.status != ERROR:
             show(f"{verdict.text()}\n  outputs     {path_as_typed(output_dir)}")
     if stop and stop is not error:

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from mnist_lightning.config.build import build, build_objects
+from mnist_lightning.config.trainer import is_ddp
 from mnist_lightning.terminal import watched
 from mnist_lightning.training.callbacks import EpochBar
 from mnist_lightning.training.checkpoints import WholeCheckpoints
@@ -23,7 +24,7 @@ def make_trainer(cfg: DictConfig, output_dir: Path, callbacks: Sequence[L.Callba
     plugins = build_objects(cfg, "plugins")
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
-    if "ddp" not in cfg.trainer.strategy and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+    if not is_ddp(cfg.trainer.strategy) and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
         plugins.append(LightningEnvironment())  # not Slurm's, whatever its variables say
     trainer: L.Trainer = build(
         cfg,

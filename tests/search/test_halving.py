@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from optuna.trial import Trial
 
+from mnist_lightning.evaluation.verdict import PRUNED
 from mnist_lightning.search.halving import Halving
-from mnist_lightning.search.trials import PRUNED, SIZE, Trials
+from mnist_lightning.search.trials import SIZE, Trials
 from mnist_lightning.training.pruning import Pruned
 
 OTHERS = [(100, 0.90), (200, 0.92), (300, 0.94), (400, 0.96)]  # size, and accuracy after the first epoch

@@ -3,9 +3,10 @@
 import pytest
 
 from mnist_lightning.config.compose import compose_config
+from mnist_lightning.evaluation.verdict import PRUNED
 from mnist_lightning.search.picture import picture
-from mnist_lightning.search.results import FAILED, FINISHED, STOPPED, Row, front, progress, summary
-from mnist_lightning.search.rules import Plans, Search
+from mnist_lightning.search.results import FAILED, Row, front, progress, summary
+from mnist_lightning.search.rules import FINISHED, Plans, Search
 from mnist_lightning.study.published import CLAIMS
 
 
@@ -13,7 +14,7 @@ def row(number: int, params: int, accuracy: float | None, loss: float = 0.1, sta
     return Row(number, state, accuracy, loss, params, 10 * params, 4 * params, params, 3, f"model.plan=[c{params},head]")
 
 
-TABLE = [row(0, 900, 0.95), row(1, 400, 0.91), row(2, 500, 0.90), row(3, 400, 0.93), row(4, 100, 0.99, state=STOPPED)]
+TABLE = [row(0, 900, 0.95), row(1, 400, 0.91), row(2, 500, 0.90), row(3, 400, 0.93), row(4, 100, 0.99, state=PRUNED)]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Keeps finished runs as rows of a CSV, and prints those CSVs as the README's table.
+"""Keeps finished runs as rows of a CSV, and makes the README's table and picture of those CSVs.
 
     python -m mnist_lightning results collect docs/results/default.csv outputs/sweeps/NAME
     python -m mnist_lightning results table
+    python -m mnist_lightning results front docs/front.png
 
 A CSV is named after the preset its runs used (`default`, or one of `conf/experiment`); of others, `--preset` tells.
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from mnist_lightning.commands.arguments import make_parser
 from mnist_lightning.config.errors import ConfigError
+from mnist_lightning.files import replacing
 from mnist_lightning.status import OK
 from mnist_lightning.study import records
 from mnist_lightning.terminal import show
@@ -23,7 +25,13 @@ def main(arguments: list[str]) -> int:
     into.add_argument("directories", type=Path, nargs="+", help="folders with runs in them, at any depth")
     into.add_argument("--preset", help="preset that the runs started from (default: the CSV's name)")
     commands.add_parser("table", help="print the README's table from docs/results/")
+    front = commands.add_parser("front", help="draw parameters against accuracy, as a PNG, from docs/results/")
+    front.add_argument("png", type=Path, help="file to write")
     given = parser.parse_args(arguments)
+    if given.command == "front":
+        with replacing(given.png) as part:
+            records.front(records.RESULTS_DIR).savefig(part)
+        return OK
     if given.command == "table":
         print(records.table(records.RESULTS_DIR))
         return OK

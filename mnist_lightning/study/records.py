@@ -17,6 +17,7 @@ from mnist_lightning.terminal import complain
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 RESULTS_DIR = Path("docs/results")
 TARGET = 0.994
@@ -91,10 +92,28 @@ def read_csv(path: Path) -> "pd.DataFrame":
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
+def measured_presets(results_dir: Path) -> "dict[str, pd.DataFrame]":
+    """The rows of every preset that has a CSV, in the README's order. A ConfigError where none has."""
+    paths = {preset: results_dir / f"{preset}.csv" for preset in PRESETS}
+    measured = {preset: read_csv(path) for preset, path in paths.items() if path.exists()}
+    if not measured:
+        raise ConfigError(f"{results_dir}: no CSV of a preset there; give the command in a checkout, or collect runs first")
+    return measured
+
+
 def table(results_dir: Path) -> str:
     """The README's table, in Markdown: a row per preset that has a CSV."""
-    paths = {preset: results_dir / f"{preset}.csv" for preset in PRESETS}
-    return markdown([_table_row(preset, read_csv(path)) for preset, path in paths.items() if path.exists()])
+    return markdown([_table_row(preset, rows) for preset, rows in measured_presets(results_dir).items()])
+
+
+def front(results_dir: Path) -> "Figure":
+    """The README's picture of size against accuracy; `fast` is left out, since it is `best` in fewer epochs."""
+    from mnist_lightning.study.front_picture import picture
+
+    presets = measured_presets(results_dir)
+    sizes = {preset: int(rows.params[0]) for preset, rows in presets.items()}
+    accuracies = {preset: [100 * float(text) for text in rows.last_accuracy] for preset, rows in presets.items()}
+    return picture(sizes, accuracies, 100 * TARGET)
 
 
 def _table_row(preset: str, rows: "pd.DataFrame") -> dict[str, str]:

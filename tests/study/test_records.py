@@ -83,6 +83,27 @@ def test_the_command_collects_runs(cli: Callable[..., Finished], tmp_path: Path)
     assert not (tmp_path / "x.csv").exists()
 
 
+def test_the_front_names_what_none_smaller_beats(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    measured = {"default": (7496, [0.995, 0.996]), "rotation": (7496, [0.992, 0.993]), "tiny": (2496, [0.9935])}
+    for preset, (params, accuracies) in measured.items():
+        for seed, accuracy in enumerate(accuracies):
+            leave(tmp_path / preset / str(seed), f"seed={seed}", last_accuracy=accuracy, params=params)
+        records.add_to_csv(records.collect([tmp_path / preset], preset), tmp_path / "docs" / "results" / f"{preset}.csv")
+    axes = records.front(tmp_path / "docs" / "results").axes[0]
+    assert {text.get_text(): tuple(text.xy) for text in axes.texts} == {
+        "default": (7496, pytest.approx(99.55)),
+        "tiny": (2496, pytest.approx(99.35)),
+    }
+    done = cli("results", "front", "front.png")
+    assert (done.status, done.err, (tmp_path / "front.png").read_bytes()[:4]) == (0, "", b"\x89PNG")
+
+
+def test_without_results_there_is_no_front(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    done = cli("results", "front", "front.png")
+    assert (done.status, "no CSV of a preset there" in done.err) == (2, True)
+    assert not (tmp_path / "front.png").exists()
+
+
 @pytest.mark.skipif(not (REPOSITORY / "README.md").exists(), reason="run outside a checkout")
 def test_the_readme_has_the_table_of_the_results() -> None:
     rows = cells(records.table(REPOSITORY / "docs" / "results"))

@@ -112,8 +112,13 @@ WRONG = {  # and what is said of it, behind the item and the map that it meets
 
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_plan_is_one_line_with_the_item_and_the_map(cli: Cli, text: str) -> None:
-    for words in (("summary",), ("model=plan",), ("-m", "seed=0,1")):
-        assert one_error(cli(*words, f"model.plan=[{text}]"), 2) == f"model.plan, {WRONG[text]}"
+    assert one_error(cli("summary", f"model.plan=[{text}]"), 2) == f"model.plan, {WRONG[text]}"
+
+
+@pytest.mark.parametrize("words", [["model=plan"], ["-m", "seed=0,1"]])
+def test_a_run_and_a_sweep_refuse_a_wrong_plan(cli: Cli, words: list[str]) -> None:
+    text = next(iter(WRONG))
+    assert one_error(cli(*words, f"model.plan=[{text}]"), 2) == f"model.plan, {WRONG[text]}"
 
 
 def test_the_page_shows_a_refusal_as_it_is_and_every_word(cli: Cli) -> None:

@@ -37,7 +37,6 @@ class Plans(Closed):
     blocks: Values
     kind: Values
     share: Values
-    residual: Values
     pool: Values
     end: Values
 

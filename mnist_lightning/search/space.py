@@ -9,7 +9,7 @@ from mnist_lightning.config.errors import ConfigError, fitted, one_line, typed
 from mnist_lightning.search.rules import Plans, Range, Search, Values
 
 OF_A_STAGE = ("blocks", "kind", "growth")  # drawn for each stage by itself
-UNPADDED = "v"  # makes the map smaller, so that nothing can be added to its output
+SHARE_NONE, SHARE_STAGE = "none", "stage"  # and net: the convolutions from a width to itself share their weights, in all stages
 
 
 def space(search: Search) -> dict[str, BaseDistribution]:
@@ -59,21 +59,17 @@ def plan(drawn: Mapping[str, Any]) -> list[str]:
     """The plan of drawn values: a first convolution, stages with a pooling between them, and an end."""
     width = int(drawn["width"])
     items = [f"{drawn['first']}{width}"]
+    shared: dict[tuple[object, ...], str] = {}  # labels
     before = width
     for stage in range(1, int(drawn["stages"]) + 1):
         if stage > 1:
             items.append(drawn["pool"])
             width = round(width * drawn[f"growth {stage}"])
-        number = int(drawn[f"blocks {stage}"]) - (stage == 1)  # the first convolution is one of them
-        items += _blocks(
-            drawn[f"kind {stage}"], number, before, width, drawn["share"] and "abcdefgh"[stage - 1], drawn["residual"]
-        )
-        before = width
-    return [*items, *str(drawn["end"]).split(",")]
-
-
-def _blocks(kind: str, number: int, before: int, width: int, label: str | bool, residual: bool) -> list[str]:
-    """The convolutions of a stage; those from a width to itself can share their weights, and add their input."""
-    alike = number - (before != width)
-    suffix = "+" * (residual and kind != UNPADDED) + f"@{label}" * bool(label and alike > 1)
-    return [f"{kind}{width}"] * (number - max(0, alike)) + [f"{kind}{width}{suffix}"] * alike
+        word = f"{drawn[f'kind {stage}']}{width}"
+        for _ in range(int(drawn[f"blocks {stage}"]) - (stage == 1)):  # the first convolution is one of them
+            alike = before == width and drawn["share"] != SHARE_NONE
+            place = (word, drawn["share"] == SHARE_STAGE and stage)
+            items.append(word + (f"@{shared.setdefault(place, 'abcdefgh'[len(shared)])}" if alike else ""))
+            before = width
+    items += str(drawn["end"]).split(",")
+    return [word.partition("@")[0] if items.count(word) == 1 else word for word in items]

@@ -5,14 +5,14 @@ from typing import Any
 import optuna
 import pytest
 
-from mnist_lightning.config.compose import CONF_DIR, choices, parse_config
+from mnist_lightning.config.compose import CONF_DIR, choices, compose_config, parse_config
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.config.plan import steps_of
 from mnist_lightning.search.rules import Range, Search
 from mnist_lightning.search.space import overrides, plan, space
 
 TWO_POOL: dict[str, Any] = {
-    **{"first": "c", "width": 8, "stages": 3, "pool": "p", "end": "gdc,head", "share": False, "residual": False},
+    **{"first": "c", "width": 8, "stages": 3, "pool": "p", "end": "gdc,head", "share": "none"},
     **{"blocks 1": 2, "blocks 2": 2, "blocks 3": 2, "kind 1": "c", "kind 2": "c", "kind 3": "v"},
     **{"growth 2": 1.5, "growth 3": 1.25},
 }
@@ -36,15 +36,16 @@ def test_drawn_values_are_a_plan() -> None:
     assert ",".join(plan(TWO_POOL)) == "c8,c8,p,c12,c12,p,v15,v15,gdc,head"
 
 
-def test_only_convolutions_from_a_width_to_itself_share_weights_or_add_their_input() -> None:
-    shared = TWO_POOL | {"share": True, "residual": True, "blocks 2": 3}
-    assert ",".join(plan(shared)) == "c8,c8+,p,c12,c12+@b,c12+@b,p,v15,v15,gdc,head"
+def test_only_convolutions_from_a_width_to_itself_share_weights() -> None:
+    shared = TWO_POOL | {"share": "stage", "blocks 2": 3}
+    assert ",".join(plan(shared)) == "c8,c8,p,c12,c12@b,c12@b,p,v15,v15,gdc,head"
 
 
-def test_the_shared_network_of_this_project_is_one_of_them() -> None:
-    shared = TWO_POOL | {"width": 24, "growth 2": 1.0, "growth 3": 1.0, "blocks 1": 1, "share": True, "end": "p,gdc,head"}
-    shared |= {"kind 2": "d", "kind 3": "d"}
-    assert ",".join(plan(shared)) == "c24,p,d24@b,d24@b,p,d24@c,d24@c,p,gdc,head"
+def test_weights_are_shared_within_stages_or_in_the_whole_network() -> None:
+    drawn = TWO_POOL | {"width": 24, "growth 2": 1.0, "growth 3": 1.0, "blocks 1": 1, "end": "p,gdc,head"}
+    drawn |= {"kind 2": "d", "kind 3": "d"}
+    assert ",".join(plan(drawn | {"share": "stage"})) == ",".join(compose_config("model=shared").model.plan)
+    assert ",".join(plan(drawn | {"share": "net"})) == "c24,p,d24@a,d24@a,p,d24@a,d24@a,p,gdc,head"
 
 
 @pytest.mark.parametrize("choice", choices("search"))

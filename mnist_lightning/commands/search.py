@@ -11,13 +11,17 @@ a preset, conf/experiment/NAME.yaml.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnist_lightning.commands.arguments import make_parser, overrides_of, overrides_parser
 from mnist_lightning.search.adopt import adopt, newest
-from mnist_lightning.search.launch import Launch, prepare, side_by_side
+from mnist_lightning.search.launch import prepare, side_by_side
 from mnist_lightning.status import FAILED, OK
 from mnist_lightning.terminal import path_as_typed, show
 from mnist_lightning.training.signals import Interrupted
+
+if TYPE_CHECKING:
+    from mnist_lightning.search.trials import Trials
 
 
 def main(arguments: list[str]) -> int:
@@ -28,44 +32,36 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     given.config_name = given.config_name or "search"
     launch = prepare(overrides_of(given))
-    try:
-        all_well = True
-        if given.worker or launch.search.workers == 1:
-            _work(launch)
-        else:
-            all_well = side_by_side(arguments, launch.search.workers)
-    except Interrupted:
-        if not given.worker:
-            show(f"stopped; the same command goes on, in {path_as_typed(launch.directory)}")
-        raise
-    found = given.worker or _conclude(launch)
-    return OK if all_well and found else FAILED
-
-
-def _work(launch: Launch) -> None:
     from mnist_lightning.search.trials import Trials  # torch and Optuna: not for a bad command line
     from mnist_lightning.search.worker import work
 
     trials = Trials(launch.directory, launch.words, launch.cfg, launch.search)
+    all_well = True
     try:
-        work(trials)
+        if given.worker or launch.search.workers == 1:
+            work(trials)
+        else:
+            all_well = side_by_side(arguments, launch.search.workers)
+        found = given.worker or _conclude(trials)
+    except Interrupted:
+        if not given.worker:
+            show(f"stopped; the same command goes on, in {path_as_typed(launch.directory)}")
+        raise
     finally:
         trials.close()
+    return OK if all_well and found else FAILED
 
 
-def _conclude(launch: Launch) -> bool:
+def _conclude(trials: "Trials") -> bool:
     """Shows the front, and what to do next; returns whether any trial has finished."""
     from mnist_lightning.search import results
-    from mnist_lightning.search.trials import Trials
 
-    trials = Trials(launch.directory, launch.words, launch.cfg, launch.search)
     with trials.turn:
         table = results.write(trials)
-    trials.close()
-    directory = path_as_typed(launch.directory)
-    show(f"\n{results.summary(table, launch.search)}\n\nsearch.md, .csv and .png in {directory}. Next:")
+    directory = path_as_typed(trials.directory)
+    show(f"\n{results.summary(table, trials.search)}\n\nsearch.md, .csv and .png in {directory}. Next:")
     show(f"  python -m mnist_lightning search adopt --name my_net --from {directory}")
-    return bool(results.front(table, launch.search))
+    return bool(results.front(table, trials.search))
 
 
 def _adopt(arguments: list[str]) -> int:

@@ -58,7 +58,12 @@ class Trials:
         name = self.directory.name
         try:
             return optuna.create_study(storage=self._storage(), study_name=name, directions=directions, load_if_exists=True)
-        except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        except ImportError as error:
+            driver = getattr(error.__cause__, "name", None) or "a driver of that database"
+            raise ConfigError(
+                f"search.storage={self.search.storage}: needs {driver}, which is not installed; install it"
+            ) from error
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             start = f"search.storage={self.search.storage}: cannot be used: "
             raise ConfigError(fitted(start, one_line(error), "; give a URL as SQLAlchemy takes it")) from error
 

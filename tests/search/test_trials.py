@@ -1,9 +1,12 @@
 """Who works on which trial, whatever worker dies at which moment."""
 
+import re
 from collections.abc import Callable
 
+import pytest
 from optuna.trial import TrialState
 
+from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.search.trials import OVERRIDES, Trials
 
 Open = Callable[..., Trials]
@@ -71,3 +74,16 @@ def test_a_killed_search_draws_no_trial_anew(open_trials: Open) -> None:
         trials.refuse(trial)
         trials.close()
     assert drawn[0] != drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nosuch://host/name", "cannot be used: "),
+        ("mysql+aiomysql://host/name", "needs aiomysql, which is not installed; install it"),
+        ("sqlite:////nowhere/at/all.db", "cannot be used: "),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named(open_trials: Open, url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"search.storage={url}: {said}")):
+        open_trials(f"search.storage={url}")

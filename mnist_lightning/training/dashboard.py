@@ -33,9 +33,9 @@ class Dashboard(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         split = trainer.datamodule.epoch_split  # type: ignore[attr-defined]
         epoch = trainer.current_epoch + 1
-        at_end = split == "test" and epoch == trainer.max_epochs
+        ends = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
         evaluated = f"{split}/acc" in self.epochs.rows[-1]  # an argument of the trainer can leave out an epoch's evaluation
-        if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and at_end)):
+        if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and split == "test" and ends)):
             self._draw(trainer, pl_module, split, epoch)
         self.loggers.tell({number: self._curves(row, split) for number, row in enumerate(self.epochs.rows, 1)})
 

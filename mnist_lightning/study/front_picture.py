@@ -28,7 +28,7 @@ def picture(sizes: Mapping[str, int], accuracies: Mapping[str, Sequence[float]],
         axes.errorbar(*places, bars, fmt="D", color=color, markersize=5, capsize=3, label=label)
     for preset in on_front:
         place = (sizes[preset], means[preset])
-        axes.annotate(preset, place, xytext=(6, -10), textcoords="offset points", fontsize=8, color=MEAN_COLOR)
+        axes.annotate(preset, place, xytext=(6, 5), textcoords="offset points", fontsize=8, color=MEAN_COLOR)
     axes.axhline(target, color=TARGET_COLOR, linewidth=1.2, linestyle="--", zorder=1, label=f"target {target:g} %")
     draw_claims(axes)
     mark_sizes(axes)

@@ -31,4 +31,6 @@ def typed(value: Any) -> str:
     """A value as one would type it on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return f"[{','.join(repr(item) if ',' in str(item) else typed(item) for item in value)}]"
+    return str(value)

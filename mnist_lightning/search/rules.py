@@ -36,7 +36,7 @@ class Plans(Closed):
     growth: Values
     blocks: Values
     kind: Values
-    share: Values
+    share: Annotated[list[Literal["none", "stage", "net"]], Field(min_length=1)]
     pool: Values
     end: Values
 

@@ -9,7 +9,6 @@ from mnist_lightning.config.errors import ConfigError, fitted, one_line, typed
 from mnist_lightning.search.rules import Plans, Range, Search, Values
 
 OF_A_STAGE = ("blocks", "kind", "growth")  # drawn for each stage by itself
-SHARE_NONE, SHARE_STAGE = "none", "stage"  # and net: the convolutions from a width to itself share their weights, in all stages
 
 
 def space(search: Search) -> dict[str, BaseDistribution]:
@@ -67,9 +66,11 @@ def plan(drawn: Mapping[str, Any]) -> list[str]:
             width = round(width * drawn[f"growth {stage}"])
         word = f"{drawn[f'kind {stage}']}{width}"
         for _ in range(int(drawn[f"blocks {stage}"]) - (stage == 1)):  # the first convolution is one of them
-            alike = before == width and drawn["share"] != SHARE_NONE
-            place = (word, drawn["share"] == SHARE_STAGE and stage)
-            items.append(word + (f"@{shared.setdefault(place, 'abcdefgh'[len(shared)])}" if alike else ""))
+            if before == width and drawn["share"] != "none":
+                place = (word, stage if drawn["share"] == "stage" else None)
+                items.append(f"{word}@{shared.setdefault(place, chr(ord('a') + len(shared)))}")
+            else:
+                items.append(word)
             before = width
     items += str(drawn["end"]).split(",")
     return [word.partition("@")[0] if items.count(word) == 1 else word for word in items]

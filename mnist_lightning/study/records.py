@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 RESULTS_DIR = Path("docs/results")
 TARGET = 0.994
-PRESETS = ("default", "exp1", "exp2", "exp3", "rotation", "net3_best", "best")  # in the README's order
-PRESETS += ("params_4000", "tiny", "params_1500", "params_1000", "params_700", "fast")
+PRESETS = (  # in the README's order
+    *("default", "exp1", "exp2", "exp3", "rotation", "net3_best", "best"),
+    *("params_4000", "tiny", "params_1500", "params_1000", "params_700", "fast"),
+)
 
 
 def collect(directories: Iterable[Path], preset: str) -> "pd.DataFrame":

@@ -89,6 +89,7 @@ def test_every_command_of_the_docs_is_a_search(command: str, cli: Cli, tmp_path:
         ("data.val_images=0", "data.val_images=0: a search compares on a hold-out"),
         ("search.plan=null", "search.plan=null: leaves nothing to try"),
         ("search.plan.widht=3", "search.plan.widht=3: there is no such key"),
+        ("search.plan.share=[true]", "search.plan.share=[true]: input should be 'none', 'stage' or 'net'"),
         ("search.vary={optimizer.lrr:[1]}", "search.vary: optimizer.lrr=1: "),
         ("search.storage=foo://x", "search.storage=foo://x: cannot be used: "),
         ("sweep=lr", "sweep=lr: goes with a run or a sweep"),

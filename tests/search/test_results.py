@@ -19,7 +19,7 @@ TABLE = [row(0, 900, 0.95), row(1, 400, 0.91), row(2, 500, 0.90), row(3, 400, 0.
 
 @pytest.fixture
 def search() -> Search:
-    fields = {name: [1] for name in Plans.model_fields}
+    fields = {name: [1] for name in Plans.model_fields} | {"share": ["none"]}
     values = {"trials": 9, "workers": 1, "name": None, "storage": None, "criterion": "acc", "objective": "params"}
     return Search.model_validate(values | {"sampler": "tpe", "prune_after": [], "keep": 0.5, "plan": fields, "vary": {}})
 

@@ -48,6 +48,12 @@ def test_weights_are_shared_within_stages_or_in_the_whole_network() -> None:
     assert ",".join(plan(drawn | {"share": "net"})) == "c24,p,d24@a,d24@a,p,d24@a,d24@a,p,gdc,head"
 
 
+def test_every_stage_has_a_label_of_its_own() -> None:
+    drawn = TWO_POOL | {"stages": 9, "share": "stage"} | {f"blocks {stage}": 3 for stage in range(1, 10)}
+    drawn |= {f"kind {stage}": "c" for stage in range(1, 10)} | {f"growth {stage}": 1.0 for stage in range(2, 10)}
+    assert plan(drawn).count("c8@i") == 3
+
+
 @pytest.mark.parametrize("choice", choices("search"))
 def test_most_of_what_a_choice_proposes_are_networks(choice: str) -> None:
     search = search_of(choice)

@@ -79,7 +79,6 @@ def test_a_killed_search_draws_no_trial_anew(open_trials: Open) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nosuch://host/name", "cannot be used: "),
         ("mysql+aiomysql://host/name", "needs aiomysql, which is not installed; install it"),
         ("sqlite:////nowhere/at/all.db", "cannot be used: "),
     ],

@@ -10,7 +10,7 @@ from mnist_lightning import files
 from mnist_lightning.evaluation.verdict import PRUNED, percent
 from mnist_lightning.search.rules import FINISHED, Search
 from mnist_lightning.search.trials import OVERRIDES, SIZE, Trials
-from mnist_lightning.study.aggregate import Rows, escape_markdown, markdown
+from mnist_lightning.study.aggregate import Rows, escape_markdown, markdown, pareto_front
 from mnist_lightning.terminal import printable
 
 FAILED, RUNNING = "failed", "running"
@@ -61,12 +61,8 @@ def rows(trials: Trials) -> list[Row]:
 
 def front(table: Sequence[Row], search: Search) -> list[Row]:
     """The finished trials than which none is both smaller and better, the smallest first."""
-    best: list[Row] = []
     finished = [row for row in table if row.state == FINISHED]
-    for row in sorted(finished, key=lambda row: (row.size, -row.score(search), row.trial)):
-        if not best or row.score(search) > best[-1].score(search):
-            best.append(row)
-    return best
+    return pareto_front(finished, lambda row: row.size, lambda row: row.score(search))
 
 
 def progress(number: int, table: Sequence[Row], search: Search) -> str:

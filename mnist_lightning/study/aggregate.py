@@ -8,7 +8,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.evaluation.budgets import BUDGETS
@@ -19,6 +19,7 @@ from mnist_lightning.terminal import printable
 if TYPE_CHECKING:
     import pandas as pd
 
+Item = TypeVar("Item")
 Rows = Sequence[dict[str, str]]  # of a table to show: a mapping of column to text each
 MISSING = "–"
 MEASURED = ["accuracy", "val", "last_accuracy", "seconds", *(one.size for one in BUDGETS)]
@@ -146,6 +147,15 @@ def mean_sd(fractions: Iterable[float | None], decimals: int = 2) -> str:
         return ""
     spread = f" ± {statistics.stdev(known):.{decimals}f}" if len(known) > 1 else ""
     return f"{statistics.mean(known):.{decimals}f}{spread}"
+
+
+def pareto_front(items: Iterable[Item], size: Callable[[Item], float], score: Callable[[Item], float]) -> list[Item]:
+    """Those than which none is both no larger and at least as good, the smallest first; of equal ones the first."""
+    best: list[Item] = []
+    for item in sorted(items, key=lambda item: (size(item), -score(item))):
+        if not best or score(item) > score(best[-1]):
+            best.append(item)
+    return best
 
 
 def markdown(rows: Rows, plain: Callable[[object], str] = printable) -> str:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from mnist_lightning.study.aggregate import pareto_front
 from mnist_lightning.study.published import CLAIMS
 from mnist_lightning.study.sweep_picture import DOTS, MEAN_COLOR, TARGET_COLOR
 
@@ -18,10 +19,10 @@ def picture(sizes: Mapping[str, int], accuracies: Mapping[str, Sequence[float]],
     figure = Figure(figsize=(8.4, 4.6), dpi=120, layout="constrained")
     axes = figure.add_subplot(xscale="log", xlabel="parameters", ylabel="test accuracy, %")
     means = {preset: statistics.mean(values) for preset, values in accuracies.items()}
-    on_front = [preset for preset in means if not any(_better(other, preset, sizes, means) for other in means)]
+    on_front = pareto_front(means, sizes.__getitem__, means.__getitem__)
     for presets, color, label in (
         ([preset for preset in means if preset not in on_front], DOTS, "other presets here"),
-        (sorted(on_front, key=sizes.__getitem__), MEAN_COLOR, "on the front: mean ± s.d., last epoch"),
+        (on_front, MEAN_COLOR, "on the front: mean ± s.d., last epoch"),
     ):
         places = [sizes[preset] for preset in presets], [means[preset] for preset in presets]
         bars = [statistics.stdev(accuracies[preset]) if len(accuracies[preset]) > 1 else 0.0 for preset in presets]
@@ -35,10 +36,6 @@ def picture(sizes: Mapping[str, int], accuracies: Mapping[str, Sequence[float]],
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=8)
     return figure
-
-
-def _better(other: str, preset: str, sizes: Mapping[str, int], means: Mapping[str, float]) -> bool:
-    return other != preset and sizes[other] <= sizes[preset] and means[other] >= means[preset]
 
 
 def draw_claims(axes: Axes) -> list[float]:

@@ -4,7 +4,9 @@ Exit status: 0 passed; 3 the gate was missed; 1 an error; 2 a bad command line o
 SIGHUP.
 """
 
+import atexit
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -25,6 +27,7 @@ COMMANDS = (
 
 def main() -> None:
     """Runs the command that the first word names; without one, the words are overrides of a run or a sweep."""
+    atexit.register(gc.freeze)  # else Python searches all modules once more as it ends: a second with Lightning
     outlive_outputs()
     signals.catch()
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's cells pass on a backend that is not installed here

@@ -39,6 +39,7 @@ PRELOADED = [
     "mnist_lightning.training.lean",
     "mnist_lightning.commands.train",
     "mnist_lightning.training.fit",
+    "mnist_lightning.evaluation.figures",
     "mnist_lightning.training.tensorboard",
 ]
 

@@ -1,4 +1,4 @@
-"""Imports Lightning without what a run does not use: a quarter of its start.
+"""Imports Lightning without what a run does not use, which takes a good part of its start.
 
 To be imported before anything else that imports Lightning. In this process torchmetrics' plots, and its metrics of pictures and
 sounds, then say that they miss a package; all else works.

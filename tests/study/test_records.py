@@ -111,7 +111,7 @@ def test_the_readme_has_the_table_of_the_results() -> None:
     readme = cells((REPOSITORY / "README.md").read_text("utf-8"))
     assert all(row in readme for row in rows)
     committed = [path.stem for path in (REPOSITORY / "docs" / "results").glob("*.csv")]
-    assert set(committed) - set(records.PRESETS) == {name for name in committed if name.startswith(("search", "compile"))}
+    assert set(committed) - set(records.PRESETS) == {name for name in committed if name.startswith("search")}
 
 
 def test_seeds_are_added_to_a_csv_and_never_replaced(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torchvision.utils import save_image
 
@@ -67,6 +68,7 @@ def test_no_module_needs_what_windows_lacks() -> None:
         assert "os.O_" not in text.replace("os.O_RDONLY", "").replace("os.O_RDWR", ""), path
 
 
+@pytest.mark.slow
 def test_the_core_runs_without_what_windows_lacks(tmp_path: Path) -> None:
     """Compose, train, go on with a run that was killed before its verdict, compare, predict."""
     image = synthetic.draw(1, seed=0)[0][0]

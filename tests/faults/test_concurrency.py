@@ -53,6 +53,7 @@ def test_a_lock_keeps_others_out_until_its_holder_is_dead(tmp_path: Path) -> Non
     lock(tmp_path).release()
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_changes_nothing(cli: Cli, tmp_path: Path) -> None:
     """One that begins, and one that is gone on with."""
     directory = tmp_path / "run"

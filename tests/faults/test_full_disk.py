@@ -86,6 +86,7 @@ def assert_whole_and_goes_on(cli: Cli, directory: Path, straight: Path) -> None:
     assert_same_weights(directory, straight)
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_one_line(cli: Cli, tmp_path: Path, straight: Path) -> None:
     """As over a quota, in the second of three epochs."""
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -144,6 +144,7 @@ def test_a_class_of_a_cell_is_refused_since_no_run_could_be_repeated_by_it() -> 
     assert len(str(refused.value)) <= 200
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_ends_at_once_and_goes_on_where_it_was() -> None:
     words = (*TINY, "seed=0,1,2")
     with at_call(7, lambda: throw(KeyboardInterrupt())), pytest.raises(Stopped):  # in the second job of five steps each

@@ -117,19 +117,20 @@ def test_a_job_gives_the_same_result_alone_and_after_others(cli: Cli, tmp_path: 
 
 def test_tensorboard_tells_runs_and_sweeps_apart(cli: Cli, tmp_path: Path) -> None:
     cli(*TINY)
-    cli("--multirun", *TINY, "optimizer.lr=0.005,0.02", "seed=0,3")
+    cli("--multirun", *TINY, "optimizer.lr=0.005,0.02", "seed=3")
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "outputs")).Reload().Runs()
     named = {re.sub(r"^sweeps/[^/]+/", "sweep: ", run) for run in runs}
     singles = {name for name in named if not name.startswith("sweep: ")}
-    assert len(runs) == 5
+    assert len(runs) == 3
     assert all(name.startswith("net3/lr-0.015/seed-0/data-synthetic+data.train_images-320+") for name in singles)
-    assert named - singles == {f"sweep: net3/lr-{lr}/seed-{seed}" for lr in ("0.005", "0.02") for seed in (0, 3)}
+    assert named - singles == {f"sweep: net3/lr-{lr}/seed-3" for lr in ("0.005", "0.02")}
     assert all("train/loss" in tags["scalars"] for tags in runs.values())
 
 
 # --- directories of the user's own --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hydras_own_idioms_of_directories_hold(cli: Cli, tmp_path: Path) -> None:
     idioms = ("hydra.sweep.subdir=${hydra:job.override_dirname}", "hydra.output_subdir=.hydra", "hydra.job.chdir=true")
     words = ("--multirun", *TINY, "seed=0,1", "hydra.sweep.dir=sweep", *idioms)

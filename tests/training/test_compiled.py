@@ -1,6 +1,5 @@
 """`compile=true`: a run like any other, by compiled steps."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ IN_THE_SECOND = 7  # step, the second of an epoch's five
 
 
 @pytest.fixture
-def without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything but the C++: traced and differentiated by the compiler, run by torch."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-
-
-@pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Elements of each dropout that was not compiled."""
     numbers: list[int] = []
@@ -43,7 +36,9 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def resumes_bit_equal(tmp_path: Path, dropped: list[int]) -> None:
+@pytest.mark.slow
+def test_a_killed_run_resumes_bit_equal(tmp_path: Path, dropped: list[int]) -> None:
+    """And its checkpoint is one of a run that is not compiled."""
     run(compose_config(*SMALL), tmp_path / "straight")
     assert dropped == 2 * DROPPED  # compiled anew in every run, for whole batches
     with killed_at(IN_THE_SECOND):
@@ -55,16 +50,6 @@ def resumes_bit_equal(tmp_path: Path, dropped: list[int]) -> None:
     assert load(tmp_path / "straight").sizes["params"] == 82  # a checkpoint like any other
 
 
-def test_a_killed_run_resumes_bit_equal(tmp_path: Path, dropped: list[int], without_inductor: None) -> None:
-    """And its checkpoint is one of a run that is not compiled."""
-    resumes_bit_equal(tmp_path, dropped)
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_bit_equal_by_inductor(tmp_path: Path, dropped: list[int]) -> None:
-    resumes_bit_equal(tmp_path, dropped)
-
-
 @pytest.mark.slow
 def test_compiled_dropout_is_the_uncompiled_hash() -> None:
     """To the last bit: the compiler's C++ wraps around where torch does."""
@@ -73,6 +58,7 @@ def test_compiled_dropout_is_the_uncompiled_hash() -> None:
     assert torch.equal(by_inductor(10_007, key), dropout.hashed(10_007, key))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_is_refused_in_one_line(
     cli: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

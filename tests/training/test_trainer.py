@@ -24,6 +24,7 @@ def test_the_table_has_every_argument_once() -> None:
     assert [name for name, _, _ in ROWS] == [name for name in inspect.signature(L.Trainer).parameters if name != "self"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(could not find the monitored key|benchmark=True)")
 @pytest.mark.parametrize(("name", "override", "what"), ROWS, ids=[name for name, _, _ in ROWS])
 def test_each_argument_does_what_the_table_says(

@@ -1,4 +1,4 @@
-"""Finished runs as rows of a CSV, and those CSVs as the README's table; `docs/results/README.md` says more."""
+"""Finished runs as rows of a CSV, and those CSVs as the README's table; `docs/results.md` says more."""
 
 from collections.abc import Iterable
 from pathlib import Path

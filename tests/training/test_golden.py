@@ -15,6 +15,7 @@ from tests.conftest import assert_same_weights, read_rows
 
 TWO_EPOCHS = ("data=synthetic", "data.train_images=640", "data.test_images=200", "trainer.max_epochs=2")
 TWO_EPOCHS += ("trainer.accelerator=cpu", "gate.on_miss=warn", "pictures=none")
+NETWORKS = {"small_recipe": ("model=shared", "data.batch_size=32")}  # forty steps, after which it has learned something
 ROWS = list(csv.DictReader(Path(__file__).with_name("golden.csv").read_text("utf-8").splitlines()))
 # Other processors and versions of torch add up in another order, and 20 steps make more of a last bit; a wrong learning rate,
 # augmentation or order of images moves a loss by far more.
@@ -24,7 +25,7 @@ LOSS, IMAGES = {"rel": 1e-2}, {"abs": 0.02}
 def train(preset: str, directory: Path) -> list[dict[str, str]]:
     """The rows of a run's metrics.csv."""
     experiment = [] if preset == "default" else [f"experiment={preset}"]
-    run(compose_config(*experiment, *TWO_EPOCHS), directory)
+    run(compose_config(*experiment, *NETWORKS.get(preset, ()), *TWO_EPOCHS), directory)
     return read_rows(directory)
 
 

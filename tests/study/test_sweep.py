@@ -117,13 +117,13 @@ def test_a_job_gives_the_same_result_alone_and_after_others(cli: Cli, tmp_path: 
 
 def test_tensorboard_tells_runs_and_sweeps_apart(cli: Cli, tmp_path: Path) -> None:
     cli(*TINY)
-    cli("--multirun", *TINY, "optimizer.lr=0.005,0.02", "seed=3")
+    cli("--multirun", *TINY, "optimizer.lr=0.005,0.02", "seed=0,3")
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "outputs")).Reload().Runs()
     named = {re.sub(r"^sweeps/[^/]+/", "sweep: ", run) for run in runs}
     singles = {name for name in named if not name.startswith("sweep: ")}
-    assert len(runs) == 3
+    assert len(runs) == 5
     assert all(name.startswith("net3/lr-0.015/seed-0/data-synthetic+data.train_images-320+") for name in singles)
-    assert named - singles == {f"sweep: net3/lr-{lr}/seed-3" for lr in ("0.005", "0.02")}
+    assert named - singles == {f"sweep: net3/lr-{lr}/seed-{seed}" for lr in ("0.005", "0.02") for seed in (0, 3)}
     assert all("train/loss" in tags["scalars"] for tags in runs.values())
 
 

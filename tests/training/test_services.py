@@ -24,7 +24,6 @@ def nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-@pytest.mark.slow
 def test_mlflow_has_a_run_that_was_killed_and_resumed_once(cli: Cli, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
@@ -61,7 +60,6 @@ def test_a_store_that_is_none_is_refused_before_training(cli: Cli) -> None:
     assert done.err.startswith("error: logger.mlflow: ")
 
 
-@pytest.mark.slow
 def test_wandb_keeps_a_run_that_was_interrupted_and_resumed_offline_under_one_id(cli: Cli, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     words = (*SMALL, *OFFLINE, "hydra.run.dir=run")

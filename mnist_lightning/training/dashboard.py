@@ -26,6 +26,7 @@ class Dashboard(L.Callback):
         self.cfg = cfg
         self.loggers = loggers
         self.epochs = epochs  # a callback before this one
+        self.may_be_last = False  # the latest epoch, of which nothing is drawn yet
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         self.loggers.begin(self.cfg, pl_module.net)
@@ -37,6 +38,7 @@ class Dashboard(L.Callback):
         evaluated = f"{split}/acc" in self.epochs.rows[-1]  # an argument of the trainer can leave out an epoch's evaluation
         if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and split == "test" and ends)):
             self._draw(trainer, pl_module, split, epoch)
+        self.may_be_last = evaluated and self.cfg.pictures == "last" and split == "test" and not ends
         self.loggers.tell({number: self._curves(row, split) for number, row in enumerate(self.epochs.rows, 1)})
 
     def _curves(self, row: Mapping[str, Any], split: str) -> dict[str, float]:
@@ -45,6 +47,11 @@ class Dashboard(L.Callback):
         if f"{split}/acc" in curves:
             curves |= {"gap/acc": curves["train/acc"] - curves[f"{split}/acc"], "target/acc": self.cfg.gate.min_accuracy}
         return curves
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
+        # Lightning asks EarlyStopping after the other callbacks' end of an epoch.
+        if self.may_be_last:
+            self._draw(trainer, pl_module, "test", len(self.epochs.rows))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LitClassifier) -> None:  # type: ignore[override]
         # The one look at the test set of a run with a hold-out, a step past its last epoch, and the pictures of it.

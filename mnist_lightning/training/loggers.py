@@ -59,6 +59,7 @@ class Loggers:
                     setattr(logger, method, self._guarded(name, getattr(logger, method)))
             self._guarded(name, functools.partial(hasattr, logger, "experiment"))()  # connects, as Lightning would, unguarded
         self.by_name = {name: logger for name, logger in built.items() if name not in self.failed}
+        self.told_before = dict(self.told)  # by an earlier process, which drew, too
 
     def _guarded(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
@@ -99,7 +100,7 @@ class Loggers:
 
     def draw(self, name: str, figure: Any, epoch: int) -> None:
         for key, logger in self.by_name.items():
-            if hasattr(logger, "draw") and self.told[key] < epoch:
+            if hasattr(logger, "draw") and self.told_before[key] < epoch:
                 logger.draw(name, figure, epoch)
 
     def conclude(self, verdict: Verdict, cfg: DictConfig) -> None:
@@ -118,10 +119,8 @@ class NoLoggers(Loggers):
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     """What a table of runs lists of a configuration; a group's target by the group's name."""
     values = {key.removesuffix("._target_"): value for key, value in settings(cfg).items() if not key.endswith("._partial_")}
-    return {
-        printable(key): value if isinstance(value, (bool, int, float)) else printable(shown(value))
-        for key, value in values.items()
-    }
+    numbers = {key: value for key, value in values.items() if isinstance(value, (bool, int, float))}
+    return {printable(key): numbers.get(key, printable(shown(value))) for key, value in values.items()}
 
 
 def results(verdict: Verdict) -> dict[str, float]:

@@ -156,8 +156,16 @@ def test_pictures_of_every_epoch_do_not_touch_training(tmp_path: Path) -> None:
     assert_same_weights(tmp_path / "every", tmp_path / "none")
 
 
-def test_a_run_that_ends_early_has_the_pictures_of_its_last_epoch(tmp_path: Path) -> None:
-    run(compose_config(*DRAWN, "+trainer.max_steps=10", "trainer.max_epochs=9", "gate.on_miss=warn"), tmp_path)  # of 5 an epoch
+@pytest.mark.parametrize(
+    "end",
+    [
+        ("+trainer.max_steps=10",),  # of 5 an epoch
+        ("callbacks=early_stopping", "callbacks.early_stopping.min_delta=1", "callbacks.early_stopping.patience=1"),
+    ],
+    ids=["max_steps", "EarlyStopping"],
+)
+def test_a_run_that_ends_early_has_the_pictures_of_its_last_epoch(tmp_path: Path, end: tuple[str, ...]) -> None:
+    run(compose_config(*DRAWN, *end, "trainer.max_epochs=9", "gate.on_miss=warn"), tmp_path)
     assert all(steps(read(tmp_path), tag) == [2] for tag in PICTURES)
 
 

@@ -104,7 +104,7 @@ def _take(directory: Path, words: list[str], asked: dict[str, Any]) -> None:
 def side_by_side(arguments: Sequence[str], workers: int) -> bool:
     """Runs the same command in several processes, a thread each; returns whether all of them ended well."""
     command = [sys.executable, "-m", "mnist_lightning", "search", *arguments, "--worker"]
-    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1"}
     # Not in the terminal's group, whose Ctrl-C they would get beside our signal: a second one ends a process at once.
     processes = [subprocess.Popen(command, env=env, start_new_session=True) for _ in range(workers)]
     try:

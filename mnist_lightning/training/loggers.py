@@ -30,7 +30,7 @@ from torch import nn
 
 from mnist_lightning import files
 from mnist_lightning.config.build import build_named, build_objects
-from mnist_lightning.config.errors import one_line
+from mnist_lightning.config.errors import fitted, one_line
 from mnist_lightning.evaluation.budgets import BUDGETS
 from mnist_lightning.evaluation.run_directories import settings, shown
 from mnist_lightning.evaluation.verdict import INTERRUPTED, Verdict
@@ -71,7 +71,7 @@ class Loggers:
             except Exception as error:  # a server that is away, a full disk: it only documents
                 self.failed.add(name)
                 log.info("logger %s failed", name, exc_info=error)
-                show(f"the logger {name} failed, and the run goes on without it: {one_line(error)[:100]} (more in run.log)")
+                show(fitted(f"the logger {name} failed, and the run goes on without it: ", one_line(error), " (more in run.log)"))
 
         return call
 

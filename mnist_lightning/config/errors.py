@@ -3,7 +3,8 @@
 import textwrap
 from typing import Any
 
-LONGEST = 200  # characters of a message
+LONGEST = 193  # characters of a message; its line begins with "error: "
+LEAST = 48  # characters of its middle, however long the rest
 
 
 class UserError(Exception):
@@ -24,7 +25,7 @@ def one_line(error: object) -> str:
 
 def fitted(start: str, text: str, end: str = "") -> str:
     """A message whose middle is cut where it would be too long."""
-    return f"{start}{textwrap.shorten(text, max(20, LONGEST - len(start + end)), placeholder=' ...')}{end}"
+    return f"{start}{textwrap.shorten(text, max(LEAST, LONGEST - len(start + end)), placeholder=' ...')}{end}"
 
 
 def typed(value: Any) -> str:

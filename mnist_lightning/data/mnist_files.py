@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import struct
-import textwrap
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import torch
 from hydra.utils import to_absolute_path
 from torch import Tensor
 
-from mnist_lightning.config.errors import UserError
+from mnist_lightning.config.errors import UserError, fitted
 from mnist_lightning.data.data_sets import DATA_SETS, IDXFile
 from mnist_lightning.data.download import download
 from mnist_lightning.files import CHECKOUT, Stamp, stamp
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 50_000_000  # of contents whose compression is not checked; MNIST's largest has 47 million
 MAX_NAMED = 5  # places, in a message
-MAX_LINE = 190  # characters
 TYPES: dict[int, np.dtype] = {8: np.dtype("u1"), 12: np.dtype(">i4")}  # of values, by their code in a file
 
 
@@ -48,8 +46,8 @@ def read_idx(path: Path, file: IDXFile) -> Tensor:
     try:
         contents, found = _read(path, file)
     except (OSError, EOFError, zlib.error) as error:
-        why = textwrap.shorten(getattr(error, "strerror", None) or str(error), 50, placeholder=" …")
-        raise MNISTFileError(f"{path}: cannot be read: {why}; {way_out}") from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise MNISTFileError(fitted(f"{path}: cannot be read: ", why, f"; {way_out}")) from error
     right = file.contents_md5 or file.md5
     if found != right:
         raise MNISTFileError(f"{path}: damaged or another file (MD5 {found[:8]}…, not {right[:8]}…); {way_out}")
@@ -146,8 +144,8 @@ def _not_found(name: str, target: Path, places: Sequence[str], reason: str) -> s
         [
             f"{name} was not found: put {wanted} into {target}, name {their_folder} with data.root=FOLDER or MNIST_ROOT, "
             "or train on drawn digits with data=synthetic",
-            textwrap.shorten(f"{looked_in}; relative places also from {CHECKOUT}", MAX_LINE, placeholder=" …"),
-            textwrap.shorten(f"download failed: {reason}", MAX_LINE, placeholder=" …"),
+            fitted("", f"{looked_in}; relative places also from {CHECKOUT}"),
+            fitted("download failed: ", reason),
         ]
     )
 

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import tempfile
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mnist_lightning.config.compose import without_places
-from mnist_lightning.config.errors import ConfigError, UserError
+from mnist_lightning.config.errors import ConfigError, UserError, fitted, one_line
 from mnist_lightning.data.datamodule import DigitsDataModule
 from mnist_lightning.export.fold import fold
 from mnist_lightning.export.grey_values import behind_normalization
@@ -25,7 +24,6 @@ CALIBRATION_IMAGES = 1000  # of the training set, by which the ranges of int8 ar
 BATCH = 250  # images
 ANY_NUMBER = {"images": {0: torch.export.Dim("N", max=2**31 - 1)}}  # torch 2.6 exports no dimension without a bound
 OPSET, IR_VERSION = 18, 8  # of ONNX files: what ONNX Runtime 1.15 reads
-MAX_SAID = 90  # characters of torch's message
 SIZE_NOTES = {  # in a file, of the sizes that it does not tell by itself
     **{"params": "parameters", "frozen_params": "frozen"},
     **{name: name for name in ("multiply_adds", "activation_bytes")},
@@ -49,9 +47,9 @@ def exporting(cfg: DictConfig) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        said = textwrap.shorten(str(cause).strip().splitlines()[0], MAX_SAID, placeholder=" …")
         name = str(cfg.model._target_).rpartition(".")[2]
-        raise ExportError(f"{name} cannot be exported; its forward must not branch on values of tensors: {said}") from error
+        rule = f"{name} cannot be exported; its forward must not branch on values of tensors: "
+        raise ExportError(fitted(rule, one_line(cause) or type(cause).__name__)) from error
     finally:
         logging.disable(told)
 

@@ -1,14 +1,13 @@
 """One forward pass before anything else: a network that fits the data is told from one that does not, and why."""
 
 import logging
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError, fitted, one_line
 from mnist_lightning.models.trace import evaluating
 
 log = logging.getLogger(__name__)
@@ -17,7 +16,6 @@ IMAGE_SHAPE = (1, 28, 28)  # channels, height, width
 NUM_CLASSES = 10
 OTHER_SHAPES = ((3, 28, 28), (1, 32, 32), (3, 32, 32), (784,))  # of networks made for other data, to say what they take
 NUM_IMAGES = 3  # no divisor of a layer's usual sizes, so that a wrong view changes the number of rows
-MAX_SAID = 90  # characters of another's message
 
 
 def probe(net: nn.Module) -> nn.Module:
@@ -30,8 +28,8 @@ def probe(net: nn.Module) -> nn.Module:
     try:
         output = _pass(net, IMAGE_SHAPE)
     except (Exception, SystemExit) as error:
-        said = textwrap.shorten(one_line(error) or type(error).__name__, MAX_SAID, placeholder=" …")
-        raise ConfigError(f"model: {name} cannot take float32 images (N, 1, 28, 28){_what_else(net)}: {said}") from error
+        start = f"model: {name} cannot take float32 images (N, 1, 28, 28){_what_else(net)}: "
+        raise ConfigError(fitted(start, one_line(error) or type(error).__name__)) from error
     if wrong := _what_is_wrong(output):
         raise ConfigError(f"model: {name} {wrong}")
     if not any(parameter.requires_grad for parameter in net.parameters()):

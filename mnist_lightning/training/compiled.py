@@ -1,14 +1,10 @@
 """The network compiled for training by torch's inductor, which fuses the passes over memory between convolutions."""
 
-import textwrap
-
 import torch
 from torch import Tensor
 
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError, fitted, one_line
 from mnist_lightning.training.lit_module import LitClassifier
-
-MAX_SAID = 90  # characters of the compiler's own message
 
 
 def require_compiler(device: torch.device) -> None:
@@ -16,8 +12,8 @@ def require_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.square)(torch.ones(1, device=device))
     except Exception as error:  # whatever is missing: a C++ compiler, Python's headers, Triton
-        said = textwrap.shorten(one_line(error) or type(error).__name__, MAX_SAID, placeholder=" …")
-        raise ConfigError(f"compile=true: nothing can be compiled here ({said}); install g++, or use compile=false") from error
+        start, end = "compile=true: nothing can be compiled here (", "); install g++, or use compile=false"
+        raise ConfigError(fitted(start, one_line(error) or type(error).__name__, end)) from error
 
 
 class CompiledClassifier(LitClassifier):

@@ -71,7 +71,8 @@ class Loggers:
             except Exception as error:  # a server that is away, a full disk: it only documents
                 self.failed.add(name)
                 log.info("logger %s failed", name, exc_info=error)
-                show(fitted(f"the logger {name} failed, and the run goes on without it: ", one_line(error), " (more in run.log)"))
+                start = f"the logger {name} failed, and the run goes on without it: "
+                show(fitted(start, one_line(error), " (more in run.log)"))
 
         return call
 

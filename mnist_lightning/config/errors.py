@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-LONGEST = 193  # characters of a message; its line begins with "error: "
+LONGEST = 190  # characters of a message; its line begins with "error: "
 LEAST = 48  # characters of its middle, however long the rest
 
 

@@ -45,6 +45,7 @@ def test_a_folder_without_a_verdict_is_told(tmp_path: Path) -> None:
         _ = ml.Run(tmp_path).verdict
 
 
+@pytest.mark.slow
 def test_a_sweep_has_its_runs_their_table_and_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     sweep = ml.sweep(*TINY, "optimizer.lr=0.01,0.02", "gate.max_params=10,8000")

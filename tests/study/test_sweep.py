@@ -90,6 +90,7 @@ def test_a_sweep_directory_is_honoured_and_never_mixed(cli: Cli, tmp_path: Path)
     assert len(list(tmp_path.rglob("verdict.json"))) == 2
 
 
+@pytest.mark.slow
 def test_jobs_are_named_by_what_varies_whatever_it_is(cli: Cli, tmp_path: Path) -> None:
     widths = "[8,16,8,12,16,20,16]"
     assert cli("--multirun", *TINY, "model.dropout=0,0.1", f"model.channels={widths},[4{widths[2:]}").status == 0
@@ -115,6 +116,7 @@ def test_a_job_gives_the_same_result_alone_and_after_others(cli: Cli, tmp_path: 
     assert losses(in_sweep) == losses(tmp_path / "alone" / "metrics.csv")
 
 
+@pytest.mark.slow
 def test_tensorboard_tells_runs_and_sweeps_apart(cli: Cli, tmp_path: Path) -> None:
     cli(*TINY)
     cli("--multirun", *TINY, "optimizer.lr=0.005,0.02", "seed=0,3")

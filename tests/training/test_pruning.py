@@ -65,6 +65,7 @@ def test_of_two_configurations_none_is_stopped(sweep: Path) -> None:
     begin_epoch(leave_curve(sweep / "lr-3" / "0", 0.1, 0.1), 2)
 
 
+@pytest.mark.slow
 def test_a_pruned_job_says_so_and_is_kept_until_nothing_is_pruned(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ study: $(READY)  ## train the three published experiments and write outputs/stud
 	$(BIN)/python -m mnist_lightning --multirun experiment=exp1,exp2,exp3 gate.on_miss=warn resume=true hydra.sweep.dir=outputs/study
 	$(BIN)/python -m mnist_lightning report outputs/study
 
-test: $(READY)  ## run the tests that a change needs, side by side (4 minutes on two cores)
+test: $(READY)  ## run the tests that a change needs, side by side (4 to 5 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-slow: $(READY)  ## run the rest: kills, launchers, browser, odd command lines (9 minutes)

@@ -36,9 +36,10 @@ class Dashboard(L.Callback):
         epoch = trainer.current_epoch + 1
         ends = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
         evaluated = f"{split}/acc" in self.epochs.rows[-1]  # an argument of the trainer can leave out an epoch's evaluation
-        if evaluated and (self.cfg.pictures == "every" or (self.cfg.pictures == "last" and split == "test" and ends)):
+        last = evaluated and self.cfg.pictures == "last" and split == "test"
+        if (evaluated and self.cfg.pictures == "every") or (last and ends):
             self._draw(trainer, pl_module, split, epoch)
-        self.may_be_last = evaluated and self.cfg.pictures == "last" and split == "test" and not ends
+        self.may_be_last = last and not ends
         self.loggers.tell({number: self._curves(row, split) for number, row in enumerate(self.epochs.rows, 1)})
 
     def _curves(self, row: Mapping[str, Any], split: str) -> dict[str, float]:

@@ -119,9 +119,8 @@ class NoLoggers(Loggers):
 
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     """What a table of runs lists of a configuration; a group's target by the group's name."""
-    values = {key.removesuffix("._target_"): value for key, value in settings(cfg).items() if not key.endswith("._partial_")}
-    numbers = {key: value for key, value in values.items() if isinstance(value, (bool, int, float))}
-    return {printable(key): numbers.get(key, printable(shown(value))) for key, value in values.items()}
+    kept = {key.removesuffix("._target_"): value for key, value in settings(cfg).items() if not key.endswith("._partial_")}
+    return {printable(key): value if isinstance(value, int | float) else printable(shown(value)) for key, value in kept.items()}
 
 
 def results(verdict: Verdict) -> dict[str, float]:

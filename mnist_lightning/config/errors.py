@@ -19,8 +19,8 @@ class ConfigError(UserError, ValueError):
 
 
 def one_line(error: object) -> str:
-    """Any message as a single line."""
-    return " ".join(str(error).split())
+    """Any message as a single line; the kind of an error that has no words."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def fitted(start: str, text: str, end: str = "") -> str:

@@ -49,7 +49,7 @@ def exporting(cfg: DictConfig) -> Iterator[None]:
         cause = error.__cause__ or error
         name = str(cfg.model._target_).rpartition(".")[2]
         rule = f"{name} cannot be exported; its forward must not branch on values of tensors: "
-        raise ExportError(fitted(rule, one_line(cause) or type(cause).__name__)) from error
+        raise ExportError(fitted(rule, one_line(cause))) from error
     finally:
         logging.disable(told)
 

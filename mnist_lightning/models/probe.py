@@ -29,7 +29,7 @@ def probe(net: nn.Module) -> nn.Module:
         output = _pass(net, IMAGE_SHAPE)
     except (Exception, SystemExit) as error:
         start = f"model: {name} cannot take float32 images (N, 1, 28, 28){_what_else(net)}: "
-        raise ConfigError(fitted(start, one_line(error) or type(error).__name__)) from error
+        raise ConfigError(fitted(start, one_line(error))) from error
     if wrong := _what_is_wrong(output):
         raise ConfigError(f"model: {name} {wrong}")
     if not any(parameter.requires_grad for parameter in net.parameters()):

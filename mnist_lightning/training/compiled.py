@@ -13,7 +13,7 @@ def require_compiler(device: torch.device) -> None:
         torch.compile(torch.square)(torch.ones(1, device=device))
     except Exception as error:  # whatever is missing: a C++ compiler, Python's headers, Triton
         start, end = "compile=true: nothing can be compiled here (", "); install g++, or use compile=false"
-        raise ConfigError(fitted(start, one_line(error) or type(error).__name__, end)) from error
+        raise ConfigError(fitted(start, one_line(error), end)) from error
 
 
 class CompiledClassifier(LitClassifier):

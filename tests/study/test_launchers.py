@@ -79,15 +79,15 @@ def test_jobs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
 # --- Slurm --------------------------------------------------------------------------------------------------------------
 
 SLURM = {
-    # Keeps the script, and starts it as the two tasks of an array.
+    # Keeps the script, for submitit moves its own, and starts it as the two tasks of an array.
     "sbatch": """cp "$1" "$SCRIPT"; echo Submitted batch job 4711
         for task in 0 1; do
             SLURM_JOB_ID=$((4711 + task)) SLURM_ARRAY_JOB_ID=4711 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_NAME=mnist_lightning \\
             SLURM_NTASKS=1 SLURM_NTASKS_PER_NODE=1 SLURM_JOB_NUM_NODES=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 \\
-            sh "$1" > /dev/null 2>&1 &
+            sh "$SCRIPT" >> "$SCRIPT.log" 2>&1 &
         done""",
     "srun": """while [ "${1#--}" != "$1" ]; do [ "$1" = --unbuffered ] || shift; shift; done; exec "$@" """,
-    "scontrol": """(sleep 2; sh "$SCRIPT") > /dev/null 2>&1 &""",  # requeue
+    "scontrol": """(sleep 2; sh "$SCRIPT") >> "$SCRIPT.log" 2>&1 &""",  # requeue
     "sacct": """echo 'JobID|State|NodeList'""",
 }
 
@@ -112,7 +112,10 @@ def test_slurm_gets_the_script_of_the_docs_and_a_preempted_job_goes_on(tmp_path:
     wait_for(process, sweep, "last.ckpt")
     preempted = next(sweep.rglob("last.ckpt")).parent
     os.kill(process_of(preempted), signal.SIGUSR2)
-    done = finish(process)
+    try:
+        done = finish(process)
+    finally:
+        print((tmp_path / "sent.log").read_text("utf-8"))  # which pytest shows where this fails
     assert done.status == 0, done.err
     assert "2 of 2 jobs finished" in done.out
     verdicts = [read_verdict(path.parent) for path in sweep.rglob("verdict.json")]

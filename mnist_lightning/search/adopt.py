@@ -34,7 +34,7 @@ def newest() -> Path:
 def adopt(directory: Path, number: int | None, name: str) -> tuple[Path, int]:
     """Writes the preset; returns its path and the number of the trial, of which None asks for the best.
 
-    That is the smallest that reached gate.min_accuracy on the hold-out, or where none did, the most accurate.
+    That is the smallest by search.objective that reached gate.min_accuracy on the hold-out, or where none did, the most accurate.
     """
     path = _free(name)
     try:
@@ -69,8 +69,8 @@ def _chosen(trials: Sequence[dict[str, str]], number: int | None, target: float)
         raise ConfigError(f"search adopt: {which} finished there; search.md has the best, search.csv all")
     reached = [trial for trial in finished if float(trial["accuracy"]) >= target]
     if reached:
-        return min(reached, key=lambda trial: int(trial["params"]))
-    return max(finished, key=lambda trial: float(trial["accuracy"]))
+        return min(reached, key=lambda trial: (int(trial["size"]), -float(trial["accuracy"])))
+    return max(finished, key=lambda trial: (float(trial["accuracy"]), -int(trial["size"])))
 
 
 def preset(words: Sequence[str]) -> str:

@@ -10,11 +10,13 @@ from mnist_lightning.config.errors import ConfigError
 from mnist_lightning.search.adopt import RECORD, adopt, newest
 
 WORDS = ["gate.max_params=2501", "experiment=best", "search.trials=2", "data.val_images=5000", "+search.vary={seed:[1]}"]
-TRIALS = """trial,state,accuracy,params,overrides
-3,finished,0.9935,2000,"model.plan=[c8,p,c8+,p,d16@a,d16@a,gdc,head] optimizer.lr=0.05"
-5,finished,0.9941,2400,"model.plan=[c9,p,c9,gdc,head] optimizer.lr=0.07"
-6,finished,0.9945,2450,"model.plan=[c10,p,c9,gdc,head] optimizer.lr=0.07"
-7,pruned,0.9950,1000,"model.plan=[c4,gap,head] optimizer.lr=0.07"
+TRIALS = """trial,state,accuracy,params,size,overrides
+3,finished,0.9935,2000,2000,"model.plan=[c8,p,c8+,p,d16@a,d16@a,gdc,head] optimizer.lr=0.05"
+4,finished,0.9945,2490,2490,"model.plan=[c10,p,c9,p,gdc,head] optimizer.lr=0.07"
+5,finished,0.9941,2400,2400,"model.plan=[c9,p,c9,gdc,head] optimizer.lr=0.07"
+6,finished,0.9945,2450,2450,"model.plan=[c10,p,c9,gdc,head] optimizer.lr=0.07"
+7,pruned,0.9950,1000,1000,"model.plan=[c4,gap,head] optimizer.lr=0.07"
+8,finished,0.9942,2300,9000,"model.plan=[c4,gap,head] optimizer.lr=0.07"
 """
 
 

@@ -34,7 +34,7 @@ def newest() -> Path:
 def adopt(directory: Path, number: int | None, name: str) -> tuple[Path, int]:
     """Writes the preset; returns its path and the number of the trial, of which None asks for the best.
 
-    That is the smallest by search.objective that reached gate.min_accuracy on the hold-out, or where none did, the most accurate.
+    That is the smallest, by search.objective, with gate.min_accuracy on the hold-out; where none has it, the most accurate.
     """
     path = _free(name)
     try:

@@ -149,10 +149,11 @@ def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
         verdict = gate.verdict(cfg.seed)
     elif isinstance(error, Pruned):
         verdict = gate.verdict(cfg.seed, PRUNED, str(error))
-    elif isinstance(error, Exception):
-        verdict = gate.verdict(cfg.seed, ERROR, f"{type(error).__name__}: {one_line(error)}")
-    else:  # Ctrl-C or SIGTERM
-        verdict = gate.verdict(cfg.seed, INTERRUPTED, one_line(error))
+    elif isinstance(error, signals.Interrupted):
+        verdict = gate.verdict(cfg.seed, INTERRUPTED, str(error))
+    else:
+        status = ERROR if isinstance(error, Exception) else INTERRUPTED  # sys.exit, by which submitit ends a preempted job
+        verdict = gate.verdict(cfg.seed, status, f"{type(error).__name__}: {one_line(error)}")
     verdict.exit_status = exit_status(error) or (FAILED if verdict.status == ERROR else OK)
     verdict.max_epochs = cfg.trainer.max_epochs
     verdict.selected_on_test |= _steered_by_test(cfg, gate)

@@ -162,6 +162,19 @@ def test_a_run_killed_while_it_is_set_aside_is_set_aside(tmp_path: Path, monkeyp
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
+def test_an_exit_ends_a_run_as_a_stop_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As submitit's, when Slurm preempts the job."""
+
+    def step(*args: object) -> None:
+        raise SystemExit(-1)
+
+    monkeypatch.setattr("mnist_lightning.training.lit_module.LitClassifier.training_step", step)
+    with pytest.raises(SystemExit):
+        run(compose_config(*TINY), tmp_path)
+    left = verdict(tmp_path)
+    assert (left["status"], left["exit_status"], left["reasons"]) == ("interrupted", -1, ["SystemExit: -1"])
+
+
 def test_a_stop_is_a_stop_though_something_fails_on_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As TensorBoard's writer does that a signal has half closed, or tqdm's lock that it has half made."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 from mnist_lightning import __version__
-from mnist_lightning.config.errors import ConfigError, UserError, one_line
+from mnist_lightning.config.errors import ConfigError, UserError, named
 from mnist_lightning.status import BAD_CONFIG, FAILED
 from mnist_lightning.terminal import complain, outlive_outputs, require_output, show
 from mnist_lightning.training import signals
@@ -76,7 +76,7 @@ def errors_as_lines(arguments: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         if wants_traceback:
             raise
-        complain(f"{type(error).__name__}: {one_line(error)}")
+        complain(named(error))
         sys.exit(FAILED)
 
 

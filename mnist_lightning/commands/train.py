@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from mnist_lightning.config.compose import CONF_DIR, use_directories, with_plan
-from mnist_lightning.config.errors import UserError, one_line
+from mnist_lightning.config.errors import UserError, named
 from mnist_lightning.status import OK
 from mnist_lightning.study.sweep import Refused, Study
 from mnist_lightning.terminal import complain, path_as_typed
@@ -71,4 +71,4 @@ def _tell(error: Exception, output_dir: Path) -> None:
     elif not isinstance(error, (GateError, Pruned)):  # of which the verdict has told
         with contextlib.suppress(OSError):  # a full disk
             log.info("the run ended with an error", exc_info=error)
-        complain(f"{type(error).__name__}: {one_line(error)} (traceback in {path_as_typed(output_dir / 'run.log')})")
+        complain(f"{named(error)} (traceback in {path_as_typed(output_dir / 'run.log')})")

@@ -23,6 +23,12 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def named(error: BaseException) -> str:
+    """An error as `KeyError: 'x'`, in a single line; without words, its kind alone."""
+    kind, words = type(error).__name__, one_line(error)
+    return kind if words == kind else f"{kind}: {words}"
+
+
 def fitted(start: str, text: str, end: str = "") -> str:
     """A message whose middle is cut where it would be too long."""
     return f"{start}{textwrap.shorten(text, max(LEAST, LONGEST - len(start + end)), placeholder=' ...')}{end}"

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_lightning.config.errors import one_line
+from mnist_lightning.config.errors import named, one_line
 from mnist_lightning.files import PACKAGE
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders' names
@@ -73,9 +73,10 @@ def line_of(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """What is wrong and, in a file of the user's own, where: `NameError: name 'x' is not defined (net.py, line 3)`."""
-    what = one_line(error.msg if isinstance(error, SyntaxError) else error)
-    if not isinstance(error, (ImportError, AttributeError, ValueError, TypeError)):
-        what = f"{type(error).__name__}: {what}" if what else type(error).__name__
+    if isinstance(error, SyntaxError):
+        what = f"{type(error).__name__}: {one_line(error.msg)}"
+    else:
+        what = one_line(error) if isinstance(error, (ImportError, AttributeError, ValueError, TypeError)) else named(error)
     line = line_of(error)
     return f"{what} ({line})" if line else what
 

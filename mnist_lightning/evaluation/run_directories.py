@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mnist_lightning.config.compose import flatten, read_config
-from mnist_lightning.config.errors import ConfigError, fitted, one_line
+from mnist_lightning.config.errors import ConfigError, fitted, named
 from mnist_lightning.evaluation.verdict import MISSED, PASSED, Verdict
 from mnist_lightning.files import Stamp, read_text, stamp
 
@@ -119,7 +119,7 @@ def _read(directory: Path, config_stamp: Stamp, verdict_stamp: Stamp, metrics_st
         if metrics_stamp and run.finished and len(read_epochs(directory)) != verdict["epochs"]:
             raise ValueError(f"metrics.csv: not a row for each of {verdict['epochs']} epochs")
     except DAMAGE as error:
-        return Run(directory, UNREADABLE, config, {}, f"{type(error).__name__}: {one_line(error)}")
+        return Run(directory, UNREADABLE, config, {}, named(error))
     return run
 
 

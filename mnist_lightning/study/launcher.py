@@ -26,7 +26,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from mnist_lightning import terminal
-from mnist_lightning.config.errors import one_line
+from mnist_lightning.config.errors import named
 from mnist_lightning.status import FAILED
 from mnist_lightning.study import leaderboard
 from mnist_lightning.training import signals
@@ -125,7 +125,7 @@ def _work(
     try:
         run_job(function, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
     except Exception as error:  # no directory, no log: `job` tells of all others
-        terminal.complain(f"{type(error).__name__}: {one_line(error)}")
+        terminal.complain(named(error))
         sys.exit(FAILED)
 
 

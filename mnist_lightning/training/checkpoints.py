@@ -12,7 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mnist_lightning import files
-from mnist_lightning.config.errors import ConfigError, one_line
+from mnist_lightning.config.errors import ConfigError, named
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -55,5 +55,5 @@ def read(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise ConfigError(f"{path}: is damaged or holds more than weights, code perhaps; nothing of it was run") from None
     except Exception as error:  # whatever a damaged archive makes zipfile, pickle or torch raise
-        raise ConfigError(f"{path}: is no checkpoint of a run: {type(error).__name__}: {one_line(error)}") from None
+        raise ConfigError(f"{path}: is no checkpoint of a run: {named(error)}") from None
     return loaded

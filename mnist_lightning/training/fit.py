@@ -18,7 +18,7 @@ from mnist_lightning import files
 from mnist_lightning.config import own_code
 from mnist_lightning.config.build import build, build_named, build_objects
 from mnist_lightning.config.check import check, require_extras
-from mnist_lightning.config.errors import ConfigError, UserError, one_line
+from mnist_lightning.config.errors import ConfigError, UserError, named
 from mnist_lightning.config.trainer import is_ddp
 from mnist_lightning.data.augmentation import of_batches
 from mnist_lightning.data.datamodule import DigitsDataModule
@@ -153,7 +153,7 @@ def _judge(gate: Gate, cfg: DictConfig, error: BaseException | None) -> Verdict:
         verdict = gate.verdict(cfg.seed, INTERRUPTED, str(error))
     else:
         status = ERROR if isinstance(error, Exception) else INTERRUPTED  # sys.exit, by which submitit ends a preempted job
-        verdict = gate.verdict(cfg.seed, status, f"{type(error).__name__}: {one_line(error)}")
+        verdict = gate.verdict(cfg.seed, status, named(error))
     verdict.exit_status = exit_status(error) or (FAILED if verdict.status == ERROR else OK)
     verdict.max_epochs = cfg.trainer.max_epochs
     verdict.selected_on_test |= _steered_by_test(cfg, gate)

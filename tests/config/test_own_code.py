@@ -28,6 +28,7 @@ WRONG = {
     "lacks an import": ("import torch\nimport nosuch\n", "cannot be imported: No module named 'nosuch' (my_file.py, line 2)"),
     "is no Python": ("class Net(\n", "cannot be imported: SyntaxError: '(' was never closed (my_file.py, line 1)"),
     "raises": ("1 / 0\n", "cannot be imported: ZeroDivisionError: division by zero (my_file.py, line 1)"),
+    "raises without words": ("assert False\n", "cannot be imported: AssertionError (my_file.py, line 1)"),
     "has no such class": ("class Other: pass\n", "cannot be imported: module 'my_file' has no attribute 'Net'"),
     "another file does": ("import my_parts\n", "cannot be imported: RuntimeError: no (my_parts.py, line 3)"),
     "its constructor exits": (f"{HEAD}exit(0)\n", "my_file.Net refuses it: SystemExit: 0 (my_file.py, line 4)"),

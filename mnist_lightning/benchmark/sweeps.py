@@ -1,5 +1,6 @@
 """What a sweep costs as it grows: its jobs one after another, side by side, and on Ray where that is installed."""
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ import pandas as pd
 
 from mnist_lightning.benchmark.processes import run_command
 from mnist_lightning.evaluation.run_directories import find_runs
+from mnist_lightning.terminal import show
 
 WAYS = {"one after another": ["sweep.jobs=1"], "side by side": [], "on Ray": ["hydra/launcher=ray"]}
 FIRST = "one after another"  # what the others are compared with
@@ -30,12 +32,10 @@ def measure_sweeps(overrides: Sequence[str], rounds: int, jobs: int) -> dict[str
     """Sweeps of powers of two jobs, up to `jobs`, interleaved, so that what else the machine does falls on all alike."""
     sizes = [2**power for power in range(jobs.bit_length()) if 2**power < jobs] + [jobs]
     ways = {name: words for name, words in WAYS.items() if name != "on Ray" or find_spec("ray")}
-    sweeps = [
-        {"round": number, "jobs": size, "way": name, **sweep_seconds([*overrides, *words], size)}
-        for number in range(rounds)
-        for size in sizes
-        for name, words in ways.items()
-    ]
+    sweeps = []
+    for number, size, (way, words) in itertools.product(range(rounds), sizes, ways.items()):
+        sweeps.append({"round": number, "jobs": size, "way": way, **sweep_seconds([*overrides, *words], size)})
+        show(f"{size} jobs, {way}: {sweeps[-1]['seconds']:.1f} s")  # a whole table takes an hour
     return {"rounds": rounds, "sweeps": sweeps}
 
 

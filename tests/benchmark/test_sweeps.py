@@ -7,10 +7,11 @@ from tests.conftest import TINY
 
 
 @pytest.mark.torture
-def test_sweeps_are_timed_with_what_their_jobs_trained() -> None:
+def test_sweeps_are_timed_with_what_their_jobs_trained(capsys: pytest.CaptureFixture[str]) -> None:
     report = sweeps.measure_sweeps(TINY[:-1], rounds=1, jobs=2)  # without its sweep.jobs
     ways = [(sweep["jobs"], sweep["way"]) for sweep in report["sweeps"] if sweep["way"] != "on Ray"]
     assert ways == [(jobs, way) for jobs in (1, 2) for way in ("one after another", "side by side")]
+    assert "2 jobs, side by side: " in capsys.readouterr().out  # each as it ends
     assert all(0 < sweep["trained"] / sweep["jobs"] < sweep["seconds"] for sweep in report["sweeps"])
 
 
